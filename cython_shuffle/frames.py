@@ -1,0 +1,42 @@
+"""What travels on a channel: data, barriers and the end, as one immutable frame each."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+class FrameKind(enum.IntEnum):
+    """The kinds of frame; the numbers are on the wire."""
+
+    DATA = 0
+    BARRIER = 1
+    END = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The end of `epoch`. `watermark_us`: microseconds since 1970, None while there is none.
+
+    `MAX_WATERMARK_US` closes everything. `final`: the last barrier of a job whose sources have ended.
+    """
+
+    epoch: int
+    watermark_us: int | None = None
+    final: bool = False
+    checkpoint: bool = False
+
+
+MAX_WATERMARK_US = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One unit on a channel (upstream task to downstream task). `sequence` counts from 0 per channel."""
+
+    kind: FrameKind
+    sequence: int
+    batch: pa.RecordBatch | None = None
+    barrier: Barrier | None = None

@@ -1,0 +1,202 @@
+"""The logical plan: what a query means, as frozen dataclasses over typed sqlglot expressions.
+
+Every node's output fields have unique names. An expression in a node refers to its input's fields
+by plain one-part columns (``exp.column(name, quoted=True)``) and carries its type
+(``expression.type``). No node knows about time, tasks or transport.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sqlglot import exp
+
+from sabot.schema import Field, Schema
+
+
+class RelationKind(enum.Enum):
+    """What a name in FROM may stand for, once views are expanded."""
+
+    SOURCE = "source"
+    TABLE = "table"
+    MATERIALIZED_VIEW = "materialized view"
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """``WATERMARK FOR column AS expression``; `expression` is DuckDB SQL over the source's columns."""
+
+    column: str
+    expression: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A thing that rows come from.
+
+    ``stream_key`` names columns that identify a row (a view's group keys, a table's primary key);
+    empty if none is known. ``append_only`` is false where rows may be retracted. ``finite`` sources
+    end. ``connector``, ``format`` and ``options`` are of sources only.
+    """
+
+    name: str
+    kind: RelationKind
+    schema: Schema
+    append_only: bool
+    stream_key: tuple[str, ...] = ()
+    watermark: Watermark | None = None
+    connector: str | None = None
+    format: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    include: tuple[tuple[str, str], ...] = ()
+    """(kind, column) pairs of INCLUDE clauses, such as ``("topic", "t")``; the columns are in ``schema``."""
+
+
+@dataclass(frozen=True)
+class NamedExpr:
+    """An output column: `expr` over the input's fields, `type` as DuckDB type text."""
+
+    name: str
+    expr: exp.Expression
+    type: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All rows of a relation. `fields` are the relation's columns, maybe pruned (also inside STRUCTs)."""
+
+    relation: Relation
+    fields: Schema
+
+
+@dataclass(frozen=True)
+class Project:
+    """One output row per input row."""
+
+    input: LogicalNode
+    exprs: tuple[NamedExpr, ...]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Rows for which `predicate` is true."""
+
+    input: LogicalNode
+    predicate: exp.Expression
+
+
+class WindowKind(enum.Enum):
+    """The window table functions."""
+
+    TUMBLE = "tumble"
+    HOP = "hop"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Adds ``start_name`` and ``end_name`` (TIMESTAMP or TIMESTAMPTZ as the time column is).
+
+    A row falls into ``size_us / slide_us`` windows (one for TUMBLE, where both are equal), aligned
+    to the epoch plus ``offset_us``. Rows whose time is NULL fall into none.
+    """
+
+    input: LogicalNode
+    kind: WindowKind
+    time_column: str
+    size_us: int
+    slide_us: int
+    offset_us: int = 0
+    start_name: str = "window_start"
+    end_name: str = "window_end"
+
+
+@dataclass(frozen=True)
+class AggCall:
+    """An aggregate over an input field: ``function`` is count, sum, min, max or avg.
+
+    ``argument`` is a field name, or None for ``count(*)``. ``filter`` is a BOOLEAN field name.
+    ``type`` is the result's DuckDB type text.
+    """
+
+    name: str
+    function: str
+    argument: str | None
+    type: str
+    distinct: bool = False
+    filter: str | None = None
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """GROUP BY the fields `keys`; output fields are the keys, then the calls by name.
+
+    Without keys there is one row, also over empty input.
+    """
+
+    input: LogicalNode
+    keys: tuple[str, ...]
+    calls: tuple[AggCall, ...]
+
+
+@dataclass(frozen=True)
+class Join:
+    """Inner equi-join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`.
+
+    Output fields are the left's, then the right's; their names do not clash.
+    """
+
+    left: LogicalNode
+    right: LogicalNode
+    left_keys: tuple[str, ...]
+    right_keys: tuple[str, ...]
+    residual: exp.Expression | None = None
+
+
+@dataclass(frozen=True)
+class Union:
+    """UNION ALL; all inputs have the same field names and types as the first."""
+
+    inputs: tuple[LogicalNode, ...]
+
+
+LogicalNode: TypeAlias = Scan | Project | Filter | Window | Aggregate | Join | Union
+
+
+class Emit(enum.Enum):
+    """When a view shows a group: at every epoch, or once when the watermark has passed its window."""
+
+    ON_UPDATE = "on update"
+    ON_WINDOW_CLOSE = "on window close"
+
+
+@dataclass(frozen=True)
+class Query:
+    """A whole query: the root's fields are the result's columns in order."""
+
+    root: LogicalNode
+    emit: Emit = Emit.ON_UPDATE
+
+
+def schema_of(node: LogicalNode) -> Schema:
+    """Return the output fields of `node`."""
+    match node:
+        case Scan(fields=fields):
+            return fields
+        case Project(exprs=exprs):
+            return tuple(Field(e.name, e.type) for e in exprs)
+        case Filter(input=child):
+            return schema_of(child)
+        case Window(input=child):
+            fields = schema_of(child)
+            time = next(f.type for f in fields if f.name == node.time_column)
+            return (*fields, Field(node.start_name, time), Field(node.end_name, time))
+        case Aggregate(input=child):
+            by_name = {f.name: f for f in schema_of(child)}
+            keys = tuple(by_name[k] for k in node.keys)
+            return keys + tuple(Field(c.name, c.type) for c in node.calls)
+        case Join(left=left, right=right):
+            return schema_of(left) + schema_of(right)
+        case Union(inputs=inputs):
+            return schema_of(inputs[0])

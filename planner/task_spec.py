@@ -1,0 +1,248 @@
+"""What reaches an agent: plain data, SQL text over named inputs, types and keys; no sqlglot.
+
+A task is a small graph of operators (`OperatorNode`) fused because rows flow FORWARD between them.
+SQL texts read their input as the table ``input`` (``input_1`` for a second), are DuckDB's dialect,
+and run with ``integer_division = true``. On a stream with retractions the input has the column
+``__weight`` and the SQL passes it on.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class ColumnSpec(msgspec.Struct, frozen=True):
+    """A column by name and DuckDB type text."""
+
+    name: str
+    type: str
+
+
+Columns: TypeAlias = tuple[ColumnSpec, ...]
+
+
+class SourceOp(msgspec.Struct, frozen=True, tag="source"):
+    """Reads a connector. Output: `columns` (append-only), plus ``__wm`` if `judge_lateness`.
+
+    `watermark_sql` is an expression over `columns`; None without WATERMARK.
+    `include` has (kind, column) pairs whose columns are among `columns`.
+    `decode_all` names the declared columns before pruning, by which CSV finds its fields.
+    """
+
+    relation: str
+    connector: str
+    options: dict[str, str]
+    format: str | None
+    columns: Columns
+    declared: Columns
+    watermark_sql: str | None = None
+    judge_lateness: bool = False
+    include: tuple[tuple[str, str], ...] = ()
+
+
+class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
+    """Reads the stream log of a table or view in the daemon: its snapshot, then its changes.
+
+    Output: `columns`, plus ``__weight`` if `weighted`. Runs only on the daemon's own agent.
+    """
+
+    relation: str
+    columns: Columns
+    weighted: bool
+
+
+class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
+    """Stateless: one SELECT per batch over ``input`` (filters, projections, windows, fused)."""
+
+    sql: str
+    columns: Columns
+
+
+class UnionOp(msgspec.Struct, frozen=True, tag="union"):
+    """Passes every input on; adds ``__weight`` = 1 to an input without it when `weighted`."""
+
+    columns: Columns
+    weighted: bool
+
+
+class PartialColumn(msgspec.Struct, frozen=True):
+    """A column of a partial aggregate and the function that merges it: sum, min or max."""
+
+    name: str
+    type: str
+    merge: str
+
+
+class PartialAggOp(msgspec.Struct, frozen=True, tag="partial_agg"):
+    """Aggregates within one task, before the exchange.
+
+    `sql` turns a batch ``input`` into `keys` + `partials` (it multiplies by ``__weight`` where there is
+    one, and has the column ``__rows``: the number of rows, BIGINT, merge sum). Partials gather until the
+    barrier and are merged by `keys`. Output: keys, then partials, no ``__weight``.
+    """
+
+    sql: str
+    keys: Columns
+    partials: tuple[PartialColumn, ...]
+
+
+class FinalAggOp(msgspec.Struct, frozen=True, tag="final_agg"):
+    """Merges partials into the state by key and emits the changes of each touched group.
+
+    Input: keys + partials. `result_sql` are SELECT items (after the keys) over the merged partial columns, in the
+    order of `columns` after the keys. A group whose ``__rows`` is 0 is gone (a global aggregate's, `keys` empty, stays:
+    it shows a row from the first epoch on). Emits on update: ``__weight`` -1 the old row, +1 the
+    new one, nothing where both are equal. With `close_column` (a key, the window's end): emits each group once,
+    append-only without ``__weight``, when the watermark is at or past it, and drops its state.
+    """
+
+    keys: Columns
+    partials: tuple[PartialColumn, ...]
+    result_sql: tuple[str, ...]
+    columns: Columns
+    close_column: str | None = None
+
+
+class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
+    """The universal tier: keeps the weighted rows of its inputs, recomputes the keys an epoch touched.
+
+    ``keys[i]`` are the key columns of input i (same order, same types; empty: everything is one key).
+    `sql` is the operator's own DuckDB SQL over ``input`` (``input_1``, ...), where each row stands as often as its weight says.
+    Output: `columns` + ``__weight``: the difference of the answers before and after.
+    """
+
+    inputs: tuple[Columns, ...]
+    keys: tuple[tuple[str, ...], ...]
+    sql: str
+    columns: Columns
+
+
+class JoinOp(msgspec.Struct, frozen=True, tag="join"):
+    """Inner equi-join of two inputs, delta by state. `residual_sql` is over all `columns`.
+
+    ``weighted[i]``: whether input i carries ``__weight``. Output: left columns, right columns, and ``__weight`` if either
+    input has it (weights multiply).
+    """
+
+    left: Columns
+    right: Columns
+    left_keys: tuple[str, ...]
+    right_keys: tuple[str, ...]
+    weighted: tuple[bool, bool]
+    columns: Columns
+    residual_sql: str | None = None
+
+
+class CloseFilterOp(msgspec.Struct, frozen=True, tag="close_filter"):
+    """Holds rows back until the watermark is at or past `close_column`, then lets them go, once.
+
+    Of EMIT ON WINDOW CLOSE where the window's rows are not made by an aggregate (joins, projections). Input may be weighted:
+    rows consolidate while they are held; output is append-only.
+    """
+
+    columns: Columns
+    close_column: str
+    weighted: bool
+
+
+class MaterializeOp(msgspec.Struct, frozen=True, tag="materialize"):
+    """Keeps a view in the daemon's store and its stream log. Runs only on the daemon's own agent."""
+
+    relation: str
+    columns: Columns
+    weighted: bool
+    stream_key: tuple[str, ...] = ()
+
+
+class SinkOp(msgspec.Struct, frozen=True, tag="sink"):
+    """Writes to a connector, epoch by epoch."""
+
+    relation: str
+    connector: str
+    options: dict[str, str]
+    format: str | None
+    columns: Columns
+    weighted: bool
+
+
+Operator: TypeAlias = (
+    SourceOp
+    | LogSourceOp
+    | SqlOp
+    | UnionOp
+    | PartialAggOp
+    | FinalAggOp
+    | RecomputeOp
+    | JoinOp
+    | CloseFilterOp
+    | MaterializeOp
+    | SinkOp
+)
+
+
+class FromOperator(msgspec.Struct, frozen=True, tag="op"):
+    """Input from the operator at `index` in the same task."""
+
+    index: int
+
+
+class FromEdge(msgspec.Struct, frozen=True, tag="edge"):
+    """Input from a shuffle edge."""
+
+    edge_id: str
+
+
+class OperatorNode(msgspec.Struct, frozen=True):
+    """An operator with, per input port, where that input comes from. Sources have no inputs."""
+
+    op: Operator
+    inputs: tuple[FromOperator | FromEdge, ...] = ()
+
+
+class EdgeOutput(msgspec.Struct, frozen=True):
+    """The operator at `index` writes its output to `edge_id`."""
+
+    index: int
+    edge_id: str
+
+
+class EdgeSpec(msgspec.Struct, frozen=True):
+    """A shuffle edge of a job.
+
+    `kind`: FORWARD, HASH, BROADCAST, REBALANCE, RANGE, CUSTOM (a gather to one task is HASH with no keys).
+    `keys` are column names of `columns`. `columns` includes ``__weight`` (INTEGER) where the stream has it.
+    Key group g of `max_parallelism` goes to downstream task ``g * len(downstream) // max_parallelism``.
+    """
+
+    edge_id: str
+    kind: str
+    keys: tuple[str, ...]
+    columns: Columns
+    upstream: tuple[str, ...]
+    downstream: tuple[str, ...]
+    max_parallelism: int = 128
+
+
+class TaskSpec(msgspec.Struct, frozen=True):
+    """One task: `nodes` in topological order, `outputs` to edges. `pinned`: must run on the daemon's own agent.
+
+    `index` of `parallelism` tells a source which splits are its own.
+    """
+
+    task_id: str
+    operator_id: str
+    index: int
+    parallelism: int
+    nodes: tuple[OperatorNode, ...]
+    outputs: tuple[EdgeOutput, ...]
+    pinned: bool = False
+
+
+class JobSpec(msgspec.Struct, frozen=True):
+    """A whole job as it is deployed: tasks in topological order, and the edges between them."""
+
+    job_id: str
+    tasks: tuple[TaskSpec, ...]
+    edges: tuple[EdgeSpec, ...]

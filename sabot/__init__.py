@@ -1,0 +1,1 @@
+"""Sabot: streaming SQL; shared vocabulary and the Python client."""

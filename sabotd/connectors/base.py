@@ -1,0 +1,139 @@
+"""What a connector offers: readers that own splits of a source, and writers that end epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from planner.task_spec import SinkOp, SourceOp
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that did not decode. `offset` is the connector's own (Kafka ``3:1742``, file ``name:byte``)."""
+
+    offset: str
+    payload: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBatch:
+    """Rows of one split in the order of the split: exactly the columns of ``SourceOp.columns``, in their Arrow types."""
+
+    split: str
+    batch: pa.RecordBatch
+    errors: Sequence[BadRecord] = ()
+
+
+@dataclass(slots=True)
+class SourceStatus:
+    """What a reader tells the control plane: `state` in one line ('' when all is well, else e.g.
+    'broker unreachable, retry in 4 s'); `splits` it owns now; rows and bytes read; records that did not decode."""
+
+    state: str = ""
+    splits: tuple[str, ...] = ()
+    rows: int = 0
+    bytes: int = 0
+    bad_records: int = 0
+
+
+Position = dict[str, int]
+"""Split to the next offset to read (in the connector's own counting)."""
+
+
+class SourceReader(Protocol):
+    """Reads the splits of one source task. One thread calls it, but `wake`.
+
+    Splits are divided without talking: task `index` of `parallelism` owns split s if
+    ``stable_hash(s) % parallelism == index`` (or by another rule of the connector that needs no coordination).
+    """
+
+    def read(self, max_rows: int, timeout_s: float) -> SourceBatch | None:
+        """Return the next rows, or None when there are none within `timeout_s` (0 polls) or `wake` was called.
+
+        A transient failure (broker away) is not raised: retried with backoff, told in `status`.
+
+        Raises
+        ------
+        ConnectorError
+            What no retry mends (a file of another format, authentication refused); the job fails with it.
+        """
+        ...
+
+    def finished(self) -> bool:
+        """Whether a finite source has given everything."""
+        ...
+
+    def position(self) -> Position:
+        """Return where each split stands."""
+        ...
+
+    def fence(self) -> Position:
+        """Return what each split holds now: the position after the last row that exists at this moment.
+
+        For FLUSH. A finite source's fence is its end. May ask the broker; raises ConnectorError when it cannot tell.
+        """
+        ...
+
+    def status(self) -> SourceStatus:
+        """Return figures and state; cheap."""
+        ...
+
+    def wake(self) -> None:
+        """End a waiting `read` early; from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; idempotent."""
+        ...
+
+
+class SinkWriter(Protocol):
+    """Writes one sink task's rows. One thread calls it."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take rows (``SinkOp.columns``, and ``__weight`` if weighted); may buffer; may block (that is back pressure)."""
+        ...
+
+    def flush(self, epoch: int) -> None:
+        """End `epoch`: everything taken so far is delivered and acknowledged when this returns."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; idempotent; drops what was not flushed."""
+        ...
+
+
+class Connector(Protocol):
+    """A module-level object per connector, found through ``sabotd.connectors.registry``."""
+
+    name: str
+    options: dict[str, OptionSpec]
+
+    def open_source(self, op: SourceOp, index: int, parallelism: int) -> SourceReader:
+        """Open the reader of source task `index` of `parallelism`."""
+        ...
+
+    def open_sink(self, op: SinkOp, index: int, parallelism: int) -> SinkWriter:
+        """Open the writer of sink task `index` of `parallelism`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """An option of WITH (...): for checking at CREATE, completion and docs. `kind`: str, int, float, bool, duration, enum."""
+
+    kind: str
+    default: str | None = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    doc: str = ""
+    prefix: bool = False
+    """The option is a prefix, as ``properties.`` is: any key that starts with it."""
+    secret: bool = False
+    """Never shown (passwords)."""
+    of: tuple[str, ...] = field(default=("source", "sink"))

@@ -1,0 +1,196 @@
+"""Statements as frozen dataclasses: what the text says, names not yet resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sabot.errors import Span
+from sabot.schema import Field
+
+
+@dataclass(frozen=True)
+class WatermarkClause:
+    """``WATERMARK FOR column AS expression`` as written; the expression's text in the input dialect."""
+
+    column: str
+    expression: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class FormatClause:
+    """``FORMAT PLAIN ENCODE JSON (...)``: `encode` is json, csv, parquet, raw (lower case)."""
+
+    format: str
+    encode: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CreateSource:
+    """CREATE SOURCE. `columns` may be empty (a connector with its own schema, such as nexmark)."""
+
+    name: str
+    columns: tuple[Field, ...]
+    watermark: WatermarkClause | None
+    options: tuple[tuple[str, str], ...]
+    format: FormatClause | None
+    include: tuple[tuple[str, str], ...]
+    if_not_exists: bool
+    text: str
+    span: Span
+    option_spans: tuple[tuple[str, Span], ...] = ()
+
+
+@dataclass(frozen=True)
+class CreateTable:
+    """CREATE TABLE. `primary_key` may be empty. `ddl` is the DuckDB text that makes the table under its name."""
+
+    name: str
+    columns: tuple[Field, ...]
+    primary_key: tuple[str, ...]
+    if_not_exists: bool
+    ddl: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class CreateView:
+    """CREATE [MATERIALIZED] VIEW. `query` is the text of the SELECT, at `query_span` in `text`."""
+
+    name: str
+    materialized: bool
+    column_names: tuple[str, ...]
+    query: str
+    query_span: Span
+    emit_on_window_close: bool
+    options: tuple[tuple[str, str], ...]
+    if_not_exists: bool
+    or_replace: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class CreateSink:
+    """CREATE SINK ... FROM relation | AS query."""
+
+    name: str
+    from_relation: str | None
+    query: str | None
+    query_span: Span | None
+    emit_on_window_close: bool
+    options: tuple[tuple[str, str], ...]
+    format: FormatClause | None
+    if_not_exists: bool
+    text: str
+    span: Span
+    option_spans: tuple[tuple[str, Span], ...] = ()
+
+
+@dataclass(frozen=True)
+class Drop:
+    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink."""
+
+    kind: str
+    names: tuple[str, ...]
+    if_exists: bool
+    cascade: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Show:
+    """SHOW what: sources, tables, views, materialized views, sinks, jobs, agents, all, or a setting's name."""
+
+    what: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Describe:
+    """DESCRIBE name."""
+
+    name: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Explain:
+    """EXPLAIN of a query, a CREATE MATERIALIZED VIEW / SINK statement, or the name of a view or sink that runs."""
+
+    target: Statement | str
+    analyze: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class SetOption:
+    """SET name = value; value None is DEFAULT (RESET too)."""
+
+    name: str
+    value: str | None
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Flush:
+    """FLUSH."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Insert:
+    """INSERT INTO table. `sql` is DuckDB's text of the whole statement."""
+
+    table: str
+    columns: tuple[str, ...]
+    sql: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Select:
+    """A query over tables and views, for DuckDB itself: SELECT, WITH, VALUES, FROM, TABLE. `sql` is the text as written."""
+
+    sql: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    """SUBSCRIBE [TO] name [WITH (snapshot = false)]."""
+
+    name: str
+    snapshot: bool
+    text: str
+    span: Span
+
+
+Statement: TypeAlias = (
+    CreateSource
+    | CreateTable
+    | CreateView
+    | CreateSink
+    | Drop
+    | Show
+    | Describe
+    | Explain
+    | SetOption
+    | Flush
+    | Insert
+    | Select
+    | Subscribe
+)
+"""``text`` of a statement is its own source text; ``span`` where that stands in the whole script."""
