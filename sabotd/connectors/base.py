@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 
-from planner.task_spec import SinkOp, SourceOp
+from planner.task_spec import Columns, SinkOp, SourceOp
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,35 @@ class SinkWriter(Protocol):
 
 
 class Connector(Protocol):
-    """A module-level object per connector, found through ``sabotd.connectors.registry``."""
+    """A module-level object ``CONNECTOR`` per connector module, found through ``sabotd.connectors.registry``.
+
+    Subclass it to inherit the defaults of `validate`, `default_schema` and `is_finite`.
+    """
 
     name: str
     options: dict[str, OptionSpec]
+
+    def validate(self, op: SourceOp | SinkOp) -> None:
+        """Check at CREATE what the options' kinds cannot tell (a path, a broker, columns, a weighted stream).
+
+        The option names, kinds and required ones were checked before (``registry.check``). The columns of a source
+        are the declared ones.
+
+        Raises
+        ------
+        SqlError
+            The statement is wrong.
+        ConnectorError
+            What it names is not there.
+        """
+
+    def default_schema(self, options: Mapping[str, str]) -> Columns | None:
+        """Return the columns of a source declared without columns; None if it must declare them."""
+        return None
+
+    def is_finite(self, options: Mapping[str, str]) -> bool:
+        """Whether a source with these options ends by itself."""
+        return False
 
     def open_source(self, op: SourceOp, index: int, parallelism: int) -> SourceReader:
         """Open the reader of source task `index` of `parallelism`."""
