@@ -1,0 +1,136 @@
+"""What the coordinator tells agents and what tasks report back: plain data, JSON on the wire."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from planner.task_spec import EdgeSpec, TaskSpec
+
+
+class Deploy(msgspec.Struct, frozen=True):
+    """Start `tasks` of one attempt of a job here. `locations` has every task of the job. Idempotent."""
+
+    job_id: str
+    attempt: int
+    tasks: tuple[TaskSpec, ...]
+    edges: tuple[EdgeSpec, ...]
+    locations: dict[str, str]
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Stop what runs of the job, up to `attempt`. Idempotent."""
+
+    job_id: str
+    attempt: int
+
+
+class SplitWatermark(msgspec.Struct, frozen=True):
+    """A split's running watermark (microseconds, None before the first row) and whether it has been silent for long."""
+
+    relation: str
+    split: str
+    watermark_us: int | None
+    idle: bool
+
+
+class InjectBarrier(msgspec.Struct, frozen=True):
+    """End the epoch at the sources of a job. `watermarks_us` by relation; `splits` as of the barrier before."""
+
+    job_id: str
+    attempt: int
+    epoch: int
+    watermarks_us: dict[str, int | None]
+    splits: tuple[SplitWatermark, ...]
+    final: bool = False
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """Tell when all that the sources held when this arrived has been read."""
+
+    job_id: str
+    attempt: int
+    fence_id: int
+
+
+class SourceDirty(msgspec.Struct, frozen=True, tag="dirty"):
+    """A source task has something that waits for a barrier."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+
+
+class SourcePassed(msgspec.Struct, frozen=True, tag="passed"):
+    """A source task has sent barrier `epoch`. `rows`, `bytes` and `bad_records` are totals of the attempt."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+    epoch: int
+    splits: tuple[SplitWatermark, ...]
+    finished: bool
+    rows: int
+    bytes: int
+    bad_records: int
+    state: str
+
+
+class FenceReached(msgspec.Struct, frozen=True, tag="fence"):
+    """Everything before the fence goes out with barrier `epoch` at the latest."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+    fence_id: int
+    epoch: int
+
+
+class SourceState(msgspec.Struct, frozen=True, tag="state"):
+    """A source's condition has changed (broker away, back again)."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+    state: str
+
+
+class EpochDone(msgspec.Struct, frozen=True, tag="done"):
+    """A task without outputs (a sink, a materialized view) has taken all of `epoch`."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+    epoch: int
+    rows: int
+
+
+class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """A task has failed; `error` is ``SabotError.to_wire()``."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+    error: dict[str, object]
+
+
+class BadRecordReport(msgspec.Struct, frozen=True, tag="bad"):
+    """Records that did not decode, at most some hundred a message; `total` of the task with those not shown."""
+
+    job_id: str
+    attempt: int
+    task_id: str
+    source: str
+    records: tuple[tuple[str, bytes, str], ...]
+    total: int
+
+
+Report: TypeAlias = SourceDirty | SourcePassed | FenceReached | SourceState | EpochDone | TaskFailed | BadRecordReport
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """Reports of one agent in the order they were made."""
+
+    agent_id: str
+    reports: tuple[Report, ...]

@@ -1,0 +1,306 @@
+"""An agent: tasks on threads over one shuffle manager, commanded by the coordinator.
+
+Lives in each agent process, and once in the daemon itself for the tasks that are pinned to its store.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from cython_shuffle.shuffle_manager import ShuffleEdgeInfo, ShuffleManager
+from cython_shuffle.transport import FlightEndpoint
+from planner import task_spec as spec
+from planner.job_columns import columns_schema, input_schemas
+from sabot.errors import InternalError, JobError, SabotError
+from sabotd.agent import messages as msg
+from sabotd.agent.sink import SinkOperator
+from sabotd.agent.source import SourceDriver
+from sabotd.agent.task import Task
+from sabotd.connectors import registry
+from sabotd.connectors.base import BadRecord
+from sabotd.operators.base import Operator
+from sabotd.operators.factory import make_operator
+from sabotd.state.duckdb_state import TaskDatabase
+
+log = logging.getLogger("sabot.agent")
+
+ReportFn = Callable[[msg.Report], None]
+PinnedFactory = Callable[[spec.LogSourceOp | spec.MaterializeOp, str, int], object]
+"""Makes the operator (MaterializeOp) or the SourceReader (LogSourceOp) of a task in the daemon."""
+
+
+@dataclass(slots=True)
+class _Running:
+    task: Task
+    thread: threading.Thread
+    db: TaskDatabase
+    folder: Path
+
+
+@dataclass(slots=True)
+class _Attempt:
+    attempt: int
+    tasks: dict[str, _Running] = field(default_factory=dict)
+
+
+class AgentRuntime:
+    """Runs the tasks of this process.
+
+    Parameters
+    ----------
+    agent_id : str
+    endpoint : FlightEndpoint
+        The process's one Flight server; must not be started before `register_actions`.
+    pool_bytes : int
+        Limit of the buffers between tasks.
+    state_dir : Path
+        Folder for the tasks' databases; emptied of what an earlier attempt left.
+    task_memory_mb : int
+        DuckDB's memory limit in each task.
+    report : callable
+        Takes reports for the coordinator.
+    pinned : callable, optional
+        Makes store-bound operators; only in the daemon.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        endpoint: FlightEndpoint,
+        *,
+        pool_bytes: int,
+        state_dir: Path,
+        task_memory_mb: int,
+        idle_timeout_s: float,
+        report: ReportFn,
+        pinned: PinnedFactory | None = None,
+    ) -> None:
+        self.agent_id = agent_id
+        self.endpoint = endpoint
+        self._shuffle = ShuffleManager(agent_id, endpoint, pool_bytes)
+        self._state_dir = state_dir
+        self._task_memory_mb = task_memory_mb
+        self._idle_timeout_s = idle_timeout_s
+        self._report = report
+        self._pinned = pinned
+        self._lock = threading.Lock()
+        self._attempts: dict[str, _Attempt] = {}
+        self._fenced: dict[str, int] = {}  # job -> highest attempt cancelled here
+
+    def start(self) -> None:
+        """Start the shuffle."""
+        self._shuffle.start()
+
+    def stop(self) -> None:
+        """Stop all tasks and free everything."""
+        with self._lock:
+            jobs = list(self._attempts)
+        for job_id in jobs:
+            self.cancel(msg.Cancel(job_id, 2**31 - 1))
+        self._shuffle.stop()
+
+    # -- commands
+
+    def deploy(self, command: msg.Deploy) -> None:
+        """Open and start the tasks of one attempt. A second call for the same attempt does nothing.
+
+        Raises
+        ------
+        SabotError
+            A task cannot be opened; nothing of the attempt is left running here.
+        """
+        with self._lock:
+            if self._fenced.get(command.job_id, -1) >= command.attempt:
+                text = f"attempt {command.attempt} of job {command.job_id!r} has been cancelled"
+                raise JobError(text)
+            present = self._attempts.get(command.job_id)
+            if present is not None and present.attempt == command.attempt:
+                return
+        if present is not None:
+            self.cancel(msg.Cancel(command.job_id, present.attempt))
+        attempt = _Attempt(command.attempt)
+        with self._lock:
+            self._attempts[command.job_id] = attempt
+        for edge in command.edges:
+            info = ShuffleEdgeInfo(
+                edge_id=edge.edge_id,
+                kind=edge.kind,
+                keys=edge.keys,
+                schema=columns_schema(edge.columns),
+                upstream=edge.upstream,
+                downstream=edge.downstream,
+                max_parallelism=edge.max_parallelism,
+            )
+            self._shuffle.register_shuffle(command.job_id, command.attempt, info, command.locations)
+        try:
+            for task in command.tasks:
+                attempt.tasks[task.task_id] = self._open(command, task)
+        except BaseException:
+            self.cancel(msg.Cancel(command.job_id, command.attempt))
+            raise
+        for running in attempt.tasks.values():
+            running.thread.start()
+
+    def cancel(self, command: msg.Cancel) -> None:
+        """Stop the job's tasks up to `attempt` and free what they held; waits for their threads."""
+        with self._lock:
+            self._fenced[command.job_id] = max(self._fenced.get(command.job_id, -1), command.attempt)
+            present = self._attempts.get(command.job_id)
+            if present is None or present.attempt > command.attempt:
+                return
+            del self._attempts[command.job_id]
+        for running in present.tasks.values():
+            running.task.stop()
+        # wakes whoever waits for buffers or peers
+        self._shuffle.unregister(command.job_id, present.attempt)
+        for running in present.tasks.values():
+            if running.thread.ident is None:
+                running.task.close()
+                running.db.close()
+            else:
+                running.db.interrupt()
+                running.thread.join()
+            shutil.rmtree(running.folder, ignore_errors=True)
+
+    def inject(self, command: msg.InjectBarrier) -> None:
+        """Hand a barrier to the job's source tasks here."""
+        for running in self._tasks_of(command.job_id, command.attempt):
+            if running.task.is_source:
+                running.task.inject(command)
+
+    def fence(self, command: msg.Fence) -> None:
+        """Hand a fence to the job's source tasks here."""
+        for running in self._tasks_of(command.job_id, command.attempt):
+            if running.task.is_source:
+                running.task.fence(command.fence_id)
+
+    def metrics(self) -> list[dict[str, object]]:
+        """Return the figures of every edge end in this process."""
+        return [m.to_dict() for m in self._shuffle.metrics()]
+
+    def _tasks_of(self, job_id: str, attempt: int) -> list[_Running]:
+        with self._lock:
+            present = self._attempts.get(job_id)
+            if present is None or present.attempt != attempt:
+                return []
+            return list(present.tasks.values())
+
+    # -- tasks
+
+    def _open(self, command: msg.Deploy, task: spec.TaskSpec) -> _Running:
+        folder = self._state_dir / f"{_file_name(command.job_id)}.{command.attempt}" / _file_name(task.task_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        edges = {e.edge_id: e for e in command.edges}
+        db = TaskDatabase(folder, self._task_memory_mb, task.task_id)
+        operators: list[Operator | SourceDriver] = []
+        try:
+            for node, schemas in zip(task.nodes, input_schemas(task, edges), strict=True):
+                operators.append(self._make(command, task, node.op, schemas, db))
+            channels = {
+                origin.edge_id: self._shuffle.read_partition(command.job_id, origin.edge_id, task.task_id)
+                for node in task.nodes
+                for origin in node.inputs
+                if isinstance(origin, spec.FromEdge)
+            }
+            writers = {
+                output.edge_id: self._shuffle.writer(command.job_id, output.edge_id, task.task_id)
+                for output in task.outputs
+            }
+            opened = Task(command.job_id, command.attempt, task, operators, channels, writers, self._report)
+        except BaseException:
+            for op in operators:
+                op.close()
+            db.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        running = _Running(opened, threading.Thread(), db, folder)
+        running.thread = threading.Thread(
+            target=self._supervise, args=(running,), name=f"task {command.job_id} {task.task_id}", daemon=True
+        )
+        return running
+
+    def _make(
+        self,
+        command: msg.Deploy,
+        task: spec.TaskSpec,
+        op: spec.Operator,
+        schemas: Sequence[pa.Schema],
+        db: TaskDatabase,
+    ) -> Operator | SourceDriver:
+        match op:
+            case spec.SourceOp():
+                reader = registry.connector(op.connector).open_source(op, task.index, task.parallelism)
+                return SourceDriver(
+                    op,
+                    reader,
+                    db,
+                    idle_timeout_s=self._idle_timeout_s,
+                    on_bad_records=_BadRecords(command, task, self._report),
+                )
+            case spec.SinkOp():
+                return SinkOperator(registry.connector(op.connector).open_sink(op, task.index, task.parallelism))
+            case spec.LogSourceOp() | spec.MaterializeOp():
+                if self._pinned is None:
+                    text = f"task {task.task_id!r} belongs on the daemon's own agent, not on {self.agent_id!r}"
+                    raise InternalError(text)
+                return self._pinned(op, command.job_id, command.attempt)  # type: ignore[return-value]
+            case _:
+                return make_operator(op, db, list(schemas))
+
+    def _supervise(self, running: _Running) -> None:
+        """Run a task to its end; the only place that catches everything, because a failure has to be told."""
+        task = running.task
+        try:
+            try:
+                task.run()
+            finally:
+                task.close()
+                running.db.close()
+        except BaseException as error:  # noqa: BLE001
+            if task.stopping:
+                log.debug("task %s of %s ended while being stopped: %s", task.spec.task_id, task.job_id, error)
+                return
+            told = error if isinstance(error, SabotError) else _wrap(error)
+            log.error(
+                "task %s of job %s failed: %s",
+                task.spec.task_id,
+                task.job_id,
+                told.message,
+                exc_info=None if told is error else error,
+            )
+            task.abort(told.message)
+            self._report(msg.TaskFailed(task.job_id, task.attempt, task.spec.task_id, told.to_wire()))
+
+
+def _wrap(error: BaseException) -> SabotError:
+    wrapped = JobError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
+
+
+class _BadRecords:
+    """Passes records that did not decode to the coordinator, a bounded sample of each batch."""
+
+    SAMPLE = 200
+
+    def __init__(self, command: msg.Deploy, task: spec.TaskSpec, report: ReportFn) -> None:
+        self._job_id, self._attempt, self._task_id = command.job_id, command.attempt, task.task_id
+        self._report = report
+        self._total = 0
+
+    def __call__(self, source: str, records: Sequence[BadRecord]) -> None:
+        self._total += len(records)
+        shown = tuple((r.offset, r.payload[:4096], r.reason) for r in records[: self.SAMPLE])
+        self._report(msg.BadRecordReport(self._job_id, self._attempt, self._task_id, source, shown, self._total))

@@ -1,0 +1,284 @@
+"""One task on one thread: a small graph of fused operators between an input gate or sources and writers."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from cython_shuffle.frames import Barrier
+from planner.task_spec import FromEdge, FromOperator, TaskSpec
+from sabot.errors import InternalError
+from sabotd.agent.input_gate import Channel, Data, InputGate
+from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, Report, SourceDirty, SourcePassed, SourceState
+from sabotd.agent.source import SourceDriver
+from sabotd.connectors.base import Position
+from sabotd.operators.base import Operator
+
+READ_ROWS = 131_072
+"""Rows asked of a source at a time: large enough that a DuckDB statement's fixed cost vanishes."""
+
+IDLE_READ_S = 0.5
+"""How long an idle source waits in one read; commands wake it earlier."""
+
+
+class Writer(Protocol):
+    """The sending end of an edge for one task."""
+
+    def write(self, batch: pa.RecordBatch) -> None: ...
+    def barrier(self, barrier: Barrier) -> None: ...
+    def end(self) -> None: ...
+    def abort(self, message: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _PendingFence:
+    fence_id: int
+    targets: list[Position] | None  # None until asked of the readers
+
+
+class Task:
+    """Runs a `TaskSpec`. `run` is the thread's body; everything else may be called from any thread.
+
+    Parameters
+    ----------
+    operators : sequence of Operator or SourceDriver
+        One for each node of the spec, in its order.
+    channels, writers : dict of edge id
+        Input channels and output writers.
+    report : callable
+        Takes what the coordinator is to know; must not block for long.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        attempt: int,
+        spec: TaskSpec,
+        operators: Sequence[Operator | SourceDriver],
+        channels: dict[str, Sequence[Channel]],
+        writers: dict[str, Writer],
+        report: Callable[[Report], None],
+    ) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self.spec = spec
+        self._operators = operators
+        self._writers = writers
+        self._report = report
+        self._sources = [op for op in operators if isinstance(op, SourceDriver)]
+        self._consumers: list[list[tuple[int, int]]] = [[] for _ in operators]
+        self._outputs: list[list[Writer]] = [[] for _ in operators]
+        ports: list[tuple[int, int]] = []
+        gate_ports: list[Sequence[Channel]] = []
+        for index, node in enumerate(spec.nodes):
+            for port, origin in enumerate(node.inputs):
+                match origin:
+                    case FromOperator(index=parent):
+                        self._consumers[parent].append((index, port))
+                    case FromEdge(edge_id=edge_id):
+                        ports.append((index, port))
+                        gate_ports.append(channels[edge_id])
+        for output in spec.outputs:
+            self._outputs[output.index].append(writers[output.edge_id])
+        self._ports = ports
+        if self._sources and ports:
+            msg = f"task {spec.task_id!r} has both sources and edges as input"
+            raise InternalError(msg)
+        self._gate = InputGate(gate_ports) if ports else None
+        self._lock = threading.Lock()
+        self._injected: collections.deque[InjectBarrier] = collections.deque()
+        self._fences: list[_PendingFence] = []
+        self._stopping = threading.Event()
+        self._command = threading.Event()
+        self._terminal_rows = 0
+
+    @property
+    def is_source(self) -> bool:
+        """Whether this task reads sources and takes barriers from the coordinator."""
+        return bool(self._sources)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    # -- commands, from other threads
+
+    def inject(self, barrier: InjectBarrier) -> None:
+        """End the epoch at this task's sources."""
+        with self._lock:
+            self._injected.append(barrier)
+        self._wake()
+
+    def fence(self, fence_id: int) -> None:
+        """Report `FenceReached` once all that the sources hold now has been read."""
+        with self._lock:
+            self._fences.append(_PendingFence(fence_id, None))
+        self._wake()
+
+    def stop(self) -> None:
+        """Have `run` return soon, without an end to its outputs."""
+        self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._command.set()
+        if self._gate is not None:
+            self._gate.wake()
+        for source in self._sources:
+            source.reader.wake()
+
+    # -- the thread
+
+    def run(self) -> None:
+        """Work until the job's final barrier, or `stop`. Raises what the operators raise."""
+        if self._sources:
+            self._run_sources()
+        else:
+            self._run_gate()
+
+    def close(self) -> None:
+        """Close all operators; after `run` has returned or raised."""
+        for op in self._operators:
+            op.close()
+
+    def abort(self, message: str) -> None:
+        """Tell downstream that this task will never finish."""
+        for writer in self._writers.values():
+            writer.abort(message)
+
+    def _run_gate(self) -> None:
+        assert self._gate is not None
+        while not self._stopping.is_set():
+            event = self._gate.next()
+            match event:
+                case Data(port=port, batch=batch):
+                    node, node_port = self._ports[port]
+                    if not self._consumers[node] and not self._outputs[node]:
+                        self._terminal_rows += batch.num_rows
+                    self._push(node, self._operators[node].process(node_port, batch))  # type: ignore[union-attr]
+                case Barrier():
+                    self._pass_barrier(event)
+                    if event.final:
+                        return
+                case None:
+                    continue
+
+    def _run_sources(self) -> None:
+        dirty = False
+        state = ""
+        epoch = 1
+        told_finished = False
+        wait_s = 0.0
+        while not self._stopping.is_set():
+            with self._lock:
+                barrier = self._injected.popleft() if self._injected else None
+            if barrier is not None:
+                self._source_barrier(barrier)
+                if barrier.final:
+                    return
+                dirty, epoch = False, barrier.epoch + 1
+            self._check_fences(epoch)
+            busy = False
+            for index, op in enumerate(self._operators):
+                if not isinstance(op, SourceDriver) or op.reader.finished():
+                    continue
+                batch = op.read(READ_ROWS, wait_s)
+                if batch is not None:
+                    busy = True
+                    if not dirty:
+                        dirty = True
+                        self._report(SourceDirty(self.job_id, self.attempt, self.spec.task_id))
+                    self._push(index, (batch,))
+                elif op.became_idle() and not dirty:
+                    dirty = True
+                    self._report(SourceDirty(self.job_id, self.attempt, self.spec.task_id))
+            finished = all(s.reader.finished() for s in self._sources)
+            if finished and not told_finished:
+                told_finished = True
+                self._report(SourceDirty(self.job_id, self.attempt, self.spec.task_id))
+            if finished:
+                self._await_command()
+            # an idle task sleeps in its reader; several readers share the wait
+            wait_s = 0.0 if busy else (IDLE_READ_S if len(self._sources) == 1 else 0.02)
+            state = self._tell_state(state)
+
+    def _await_command(self) -> None:
+        """Sleep until a barrier or a fence comes; a finished source has nothing else to wait for."""
+        while not self._stopping.is_set():
+            self._command.clear()
+            with self._lock:
+                if self._injected or any(f.targets is None for f in self._fences):
+                    return
+            self._command.wait()
+
+    def _tell_state(self, before: str) -> str:
+        state = "; ".join(s.status().state for s in self._sources if s.status().state)
+        if state != before:
+            self._report(SourceState(self.job_id, self.attempt, self.spec.task_id, state))
+        return state
+
+    def _check_fences(self, epoch: int) -> None:
+        with self._lock:
+            fences = list(self._fences)
+        for fence in fences:
+            if fence.targets is None:
+                fence.targets = [s.reader.fence() for s in self._sources]
+            if all(s.reached(t) for s, t in zip(self._sources, fence.targets, strict=True)):
+                self._report(FenceReached(self.job_id, self.attempt, self.spec.task_id, fence.fence_id, epoch))
+                with self._lock:
+                    self._fences.remove(fence)
+
+    def _source_barrier(self, inject: InjectBarrier) -> None:
+        watermarks = [s.barrier(inject.watermarks_us.get(s.op.relation), inject.splits) for s in self._sources]
+        least = None if any(w is None for w in watermarks) else min(w for w in watermarks if w is not None)
+        statuses = [s.status() for s in self._sources]
+        # the splits' watermarks are read before the barrier leaves: rows that follow it are judged by them
+        splits = tuple(w for s in self._sources for w in s.split_watermarks())
+        passed = SourcePassed(
+            self.job_id,
+            self.attempt,
+            self.spec.task_id,
+            inject.epoch,
+            splits,
+            finished=all(s.reader.finished() for s in self._sources),
+            rows=sum(s.rows for s in self._sources),
+            bytes=sum(s.bytes for s in statuses),
+            bad_records=sum(s.bad_records for s in statuses),
+            state="; ".join(s.state for s in statuses if s.state),
+        )
+        self._pass_barrier(Barrier(inject.epoch, least, final=inject.final))
+        self._report(passed)
+
+    # -- rows and barriers through the graph
+
+    def _push(self, index: int, batches: Iterable[pa.RecordBatch]) -> None:
+        """Hand node `index`'s output to its consumers and writers, depth first."""
+        consumers, outputs = self._consumers[index], self._outputs[index]
+        for batch in batches:
+            if batch.num_rows == 0:
+                continue
+            for writer in outputs:
+                writer.write(batch)
+            for node, port in consumers:
+                if not self._consumers[node] and not self._outputs[node]:
+                    self._terminal_rows += batch.num_rows
+                self._push(node, self._operators[node].process(port, batch))  # type: ignore[union-attr]
+
+    def _pass_barrier(self, barrier: Barrier) -> None:
+        for index, op in enumerate(self._operators):
+            if not isinstance(op, SourceDriver):
+                self._push(index, op.barrier(barrier))
+        for writer in self._writers.values():
+            writer.barrier(barrier)
+            if barrier.final:
+                writer.end()
+        if not self._writers:
+            self._report(
+                EpochDone(self.job_id, self.attempt, self.spec.task_id, barrier.epoch, self._terminal_rows)
+            )
