@@ -1,0 +1,71 @@
+# One target a need; `make help` lists them. Stamps in .venv keep `make setup` quick when nothing changed.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+KERNELS := $(wildcard cython_shuffle/*.pyx cython_shuffle/*.pxd cython_shuffle/kernels/* sabotd/formats/*.pyx sabotd/formats/*.pxd)
+PACKAGES := sabot planner sql_frontend cython_shuffle sabotd repl
+STUBBED = $(patsubst %,--allowlist %,$(wildcard tests/support/stubtest.txt))
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build services check test golden bench bench-shuffle demo docs wheel format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.kernels ## a .venv with everything in it, kernels compiled; quick when up to date
+
+$(VENV)/.installed: pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh $(VENV)
+	@touch $@
+
+$(VENV)/.kernels: $(VENV)/.installed setup.py $(KERNELS)
+	@echo "compiling the kernels"
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+build: setup ## compile the kernels again, whatever the stamps say
+	$(BIN)/python setup.py --quiet build_ext --inplace --force
+	@touch $(VENV)/.kernels
+
+services: setup ## the real servers that tests talk to: PostgreSQL, Mosquitto, Apache Kafka
+	@bash scripts/test-services.sh
+
+check: setup ## formatting, lint, types, layers, spelling, configuration
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/cython-lint $(filter %.pyx %.pxd %.pxi,$(KERNELS))
+	$(BIN)/codespell
+	PYTHONPATH=. $(BIN)/stubtest cython_shuffle._kernels --concise
+	$(BIN)/sabotd --check-config conf/sabotd.toml
+
+test: setup services ## every test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+golden: setup ## write the golden plans anew; look at the difference before you commit it
+	$(BIN)/pytest tests/golden --update-golden -p no:randomly
+
+bench: setup ## Nexmark beside DuckDB's batch
+	$(BIN)/python bench/nexmark.py
+
+bench-shuffle: setup ## the kernels and the Flight hop
+	$(BIN)/python bench/shuffle.py
+
+demo: setup ## ten seconds of a live view, then its plan
+	@$(BIN)/python examples/demo.py
+
+docs: setup ## check that links in docs/ and README.md lead somewhere
+	$(BIN)/pytest -q tests/packaging/test_docs.py
+
+wheel: setup ## dist/*.whl
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## everything that can be made again, the .venv too
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(PACKAGES) tests bench \( -name '*.so' -o -name '__pycache__' \) -prune -exec rm -rf {} +
