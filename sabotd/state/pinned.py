@@ -1,0 +1,112 @@
+"""The operators that only the daemon's own agent has: a view's materialization and the reader of a relation's log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from cython_shuffle.frames import Barrier
+from planner.job_columns import columns_schema
+from planner.task_spec import LogSourceOp, MaterializeOp
+from sabot.ids import WEIGHT
+from sabotd.connectors.base import Position, SourceBatch, SourceStatus
+from sabotd.state.store import Store, Subscription
+
+
+class MaterializeOperator:
+    """Gathers an epoch's changes and applies them to the store at the barrier, at once."""
+
+    def __init__(self, op: MaterializeOp, store: Store) -> None:
+        self._op = op
+        self._store = store
+        self._pending: list[pa.RecordBatch] = []
+
+    def process(self, port: int, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, ...]:
+        """Keep `batch` for the barrier."""
+        self._pending.append(batch)
+        return ()
+
+    def barrier(self, barrier: Barrier) -> tuple[pa.RecordBatch, ...]:
+        """Make the epoch visible."""
+        pending, self._pending = self._pending, []
+        self._store.apply(self._op.relation, barrier.epoch, pending, self._op.stream_key if self._op.weighted else ())
+        if barrier.final:
+            self._store.finish(self._op.relation)
+        return ()
+
+    def close(self) -> None:
+        """Drop what was not applied."""
+        self._pending.clear()
+
+
+class LogSourceReader:
+    """A `SourceReader` over a table or view: the snapshot, then the log from right after it."""
+
+    def __init__(self, op: LogSourceOp, store: Store) -> None:
+        self._subscription: Subscription = store.subscribe(op.relation)
+        self._snapshot: Iterator[pa.RecordBatch] | None = None
+        self._in_snapshot = True
+        self._relation = op.relation
+        # the plan may need only some of the columns
+        self._columns = [c.name for c in op.columns] + ([WEIGHT] if op.weighted else [])
+        self._schema = columns_schema(op.columns)
+        self._rows = 0
+        self._bytes = 0
+
+    def read(self, max_rows: int, timeout_s: float) -> SourceBatch | None:
+        """Return the next batch of the snapshot, or of the log."""
+        if self._in_snapshot:
+            if self._snapshot is None:
+                self._snapshot = self._subscription.snapshot(max_rows)
+            batch = next(self._snapshot, None)
+            if batch is not None:
+                return self._take(batch)
+            self._in_snapshot = False
+        entry = self._subscription.cursor.read(timeout_s)
+        return None if entry is None else self._take(entry[1])
+
+    def _take(self, batch: pa.RecordBatch) -> SourceBatch:
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        return SourceBatch(self._relation, batch.select(self._columns))
+
+    def finished(self) -> bool:
+        """Whether the relation will not change any more and all of it has been read."""
+        return not self._in_snapshot and self._subscription.cursor.finished()
+
+    def position(self) -> Position:
+        """Return the log position; -1 while the snapshot is being read."""
+        return {self._relation: -1 if self._in_snapshot else self._subscription.cursor.position}
+
+    def fence(self) -> Position:
+        """Return the log's end now."""
+        return {self._relation: self._subscription.cursor.end}
+
+    def status(self) -> SourceStatus:
+        """Return figures."""
+        state = f"reading the snapshot of {self._relation!r}" if self._in_snapshot else ""
+        return SourceStatus(state, (self._relation,), self._rows, self._bytes)
+
+    def wake(self) -> None:
+        """End a waiting read."""
+        self._subscription.cursor.wake()
+
+    def close(self) -> None:
+        """Give up the place in the log."""
+        self._subscription.close()
+
+
+class StorePinned:
+    """Makes the operators on `store`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def log_source(self, op: LogSourceOp) -> LogSourceReader:
+        """Open a reader; its snapshot is taken now."""
+        return LogSourceReader(op, self._store)
+
+    def materialize(self, op: MaterializeOp, attempt: int) -> MaterializeOperator:
+        """Make the operator that keeps a view."""
+        return MaterializeOperator(op, self._store)

@@ -1,0 +1,400 @@
+"""The daemon's store: tables (kept on disk), the rows of views (rebuilt by their jobs), and their logs.
+
+One DuckDB instance. What clients may name stands in its in-memory catalog; tables live in an attached file
+and show there through views of the same name. Every relation has one writer at a time, its own connection and
+lock, so that jobs do not wait for each other; readers see committed epochs only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from sabot.errors import InternalError
+from sabot.ids import WEIGHT
+from sabot.schema import Schema, arrow_schema, literal, quote
+from sabotd.state.stream_log import LogCursor, StreamLog
+
+_REBUILD_DEAD_ROWS = 200_000
+"""A view's table is rewritten when this many deleted rows, and more than live ones, have piled up:
+DuckDB gives their memory back only at a checkpoint, which would stall every relation at once."""
+
+
+@dataclass
+class StoredRelation:
+    """A table or a view's rows, with what writing them needs."""
+
+    name: str
+    schema: Schema
+    append_only: bool
+    primary_key: tuple[str, ...]
+    durable: bool
+    log: StreamLog
+    connection: duckdb.DuckDBPyConnection
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    epoch: int = 0
+    live_rows: int = 0
+    dead_rows: int = 0
+
+    @property
+    def path(self) -> str:
+        """The qualified SQL name of the rows."""
+        return f"{'durable' if self.durable else 'memory'}.main.{quote(self.name)}"
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of the rows, without ``__weight``."""
+        return arrow_schema(self.schema)
+
+    @property
+    def log_arrow(self) -> pa.Schema:
+        """The Arrow schema of the log's batches."""
+        return self.arrow if self.append_only else self.arrow.append(pa.field(WEIGHT, pa.int32()))
+
+
+class Store:
+    """Opens or creates the store in `data_dir`.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Holds ``tables.duckdb``.
+    scratch_dir : Path
+        For logs and spilled blocks; emptied at start by the caller.
+    memory_limit_mb, threads : int
+        DuckDB's limits for the whole store.
+    """
+
+    def __init__(self, data_dir: Path, scratch_dir: Path, *, memory_limit_mb: int, threads: int) -> None:
+        self._scratch = scratch_dir
+        self._relations: dict[str, StoredRelation] = {}
+        self._lock = threading.Lock()
+        self._system_lock = threading.Lock()
+        self._db = duckdb.connect(":memory:")
+        for statement in (
+            f"SET threads = {threads}",
+            f"SET memory_limit = '{memory_limit_mb}MB'",
+            f"SET temp_directory = {literal(str(scratch_dir / 'spill'))}",
+            # DuckDB's automatic checkpoints rewrite whole tables while a commit waits
+            "SET checkpoint_threshold = '256MB'",
+            "SET integer_division = true",
+            "SET error_on_division_by_zero = true",
+            "SET TimeZone = 'UTC'",
+            f"ATTACH {literal(str(data_dir / 'tables.duckdb'))} AS durable",
+            "CREATE SCHEMA sabot_catalog",
+            "CREATE TABLE sabot_errors (seen_at TIMESTAMP WITH TIME ZONE, job VARCHAR, source VARCHAR, "
+            '"offset" VARCHAR, payload VARCHAR, reason VARCHAR)',
+            "SET enable_external_access = false",
+            "SET lock_configuration = true",
+        ):
+            self._db.execute(statement)
+
+    # -- relations
+
+    def create_table(self, name: str, schema: Schema, primary_key: tuple[str, ...], ddl_columns: str) -> None:
+        """Open table `name`, made with `ddl_columns` (column definitions) where it is not there yet."""
+        relation = self._open(name, schema, append_only=not primary_key, primary_key=primary_key, durable=True)
+        con = relation.connection
+        con.execute(f"CREATE TABLE IF NOT EXISTS {relation.path} ({ddl_columns})")
+        con.execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS SELECT * FROM {relation.path}")
+        with self._lock:
+            self._relations[name] = relation
+
+    def create_rows(self, name: str, schema: Schema, *, append_only: bool) -> None:
+        """Open the (empty) rows of a materialized view."""
+        relation = self._open(name, schema, append_only=append_only, primary_key=(), durable=False)
+        columns = ", ".join(f"{quote(f.name)} {f.type}" for f in schema)
+        relation.connection.execute(f"CREATE TABLE {relation.path} ({columns})")
+        with self._lock:
+            self._relations[name] = relation
+
+    def _open(
+        self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool
+    ) -> StoredRelation:
+        relation = StoredRelation(
+            name, schema, append_only, primary_key, durable, log=None, connection=self._db.duplicate()  # type: ignore[arg-type]
+        )
+        folder = self._scratch / "logs" / "".join(f"{b:02x}" for b in name.encode())
+        relation.log = StreamLog(folder, relation.log_arrow)
+        return relation
+
+    def drop(self, name: str) -> None:
+        """Remove a table or a view's rows, and its log; open cursors fail."""
+        with self._lock:
+            relation = self._relations.pop(name)
+        with relation.lock:
+            if relation.durable:
+                relation.connection.execute(f"DROP VIEW IF EXISTS memory.main.{quote(name)}")
+            relation.connection.execute(f"DROP TABLE IF EXISTS {relation.path}")
+            relation.log.close()
+            relation.connection.close()
+
+    def relation(self, name: str) -> StoredRelation:
+        """Return the relation `name`; InternalError if there is none."""
+        with self._lock:
+            found = self._relations.get(name)
+        if found is None:
+            msg = f"{name!r} has no rows in the store"
+            raise InternalError(msg)
+        return found
+
+    def create_plain_view(self, name: str, sql: str) -> None:
+        """Make a plain view, queryable; raises duckdb.Error as DuckDB says it."""
+        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS {sql}")
+
+    def drop_plain_view(self, name: str) -> None:
+        """Remove a plain view if it is there."""
+        self._db.duplicate().execute(f"DROP VIEW IF EXISTS memory.main.{quote(name)}")
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """Open a connection for queries; the caller closes it."""
+        return self._db.duplicate()
+
+    # -- writing
+
+    def insert(self, name: str, rows: pa.Table, columns: Sequence[str]) -> int:
+        """Insert `rows` for `columns` (others get their defaults) and commit; return how many.
+
+        With a primary key a row replaces the one of its key. Durable when this returns.
+
+        Raises
+        ------
+        duckdb.Error
+            A constraint or a cast fails; nothing was inserted.
+        """
+        relation = self.relation(name)
+        con = relation.connection
+        names = ", ".join(quote(c) for c in columns)
+        with relation.lock:
+            con.register("new_rows", rows)
+            con.execute("BEGIN")
+            try:
+                # through a table of the target's types, so that defaults and casts are in the log too
+                con.execute(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {relation.path} LIMIT 0")
+                defaults = self._defaults(relation, columns)
+                items = ", ".join([*(quote(c) for c in columns), *(f"{d} AS {quote(c)}" for c, d in defaults)])
+                targets = ", ".join([names, *(quote(c) for c, _ in defaults)])
+                con.execute(f"INSERT INTO taken ({targets}) SELECT {items} FROM new_rows")
+                removed = self._replace(relation) if relation.primary_key else None
+                con.execute(f"INSERT INTO {relation.path} SELECT * FROM taken")
+                added = _fetch(con, "SELECT * FROM taken", relation.arrow)
+                con.execute("DROP TABLE taken")
+                con.execute("COMMIT")
+            except BaseException:
+                con.execute("ROLLBACK")
+                raise
+            finally:
+                con.unregister("new_rows")
+            relation.epoch += 1
+            batches = [_weigh(b, -1) for b in removed or ()] if not relation.append_only else []
+            batches += added if relation.append_only else [_weigh(b, 1) for b in added]
+            relation.log.append(relation.epoch, batches)
+        return rows.num_rows
+
+    def _defaults(self, relation: StoredRelation, given: Sequence[str]) -> list[tuple[str, str]]:
+        found = relation.connection.execute(
+            "SELECT column_name, column_default FROM duckdb_columns() WHERE database_name = 'durable' "
+            "AND table_name = ? AND column_default IS NOT NULL",
+            [relation.name],
+        ).fetchall()
+        return [(c, d) for c, d in found if c not in given]
+
+    def _replace(self, relation: StoredRelation) -> list[pa.RecordBatch]:
+        """Keep the last of each key in ``taken``, take away the rows that it replaces; return those."""
+        con = relation.connection
+        keys = ", ".join(quote(k) for k in relation.primary_key)
+        same = " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
+        con.execute(
+            "DELETE FROM taken WHERE rowid NOT IN "
+            f"(SELECT max(rowid) FROM taken GROUP BY {keys})"
+        )
+        removed = _fetch(
+            con, f"SELECT t.* FROM {relation.path} t SEMI JOIN taken n ON {same}", relation.arrow
+        )
+        con.execute(f"DELETE FROM {relation.path} t USING taken n WHERE {same}")
+        return removed
+
+    def apply(self, name: str, epoch: int, batches: Sequence[pa.RecordBatch], key: tuple[str, ...]) -> None:
+        """Bring a view's rows to `epoch`: all of `batches` at once (with ``__weight`` if the view retracts).
+
+        Raises
+        ------
+        InternalError
+            A row to be taken away is not there.
+        """
+        relation = self.relation(name)
+        with relation.lock:
+            relation.epoch = epoch
+            if not batches:
+                return
+            delta = pa.Table.from_batches(batches)
+            con = relation.connection
+            con.register("delta", delta)
+            con.execute("BEGIN")
+            try:
+                if relation.append_only:
+                    con.execute(f"INSERT INTO {relation.path} SELECT * FROM delta")
+                    relation.live_rows += delta.num_rows
+                else:
+                    self._apply_weighted(relation, key)
+                con.execute("COMMIT")
+            except BaseException:
+                con.execute("ROLLBACK")
+                raise
+            finally:
+                con.unregister("delta")
+            if relation.dead_rows > max(_REBUILD_DEAD_ROWS, relation.live_rows):
+                self._rebuild(relation)
+            relation.log.append(epoch, batches)
+
+    def _apply_weighted(self, relation: StoredRelation, key: tuple[str, ...]) -> None:
+        con = relation.connection
+        names = [quote(f.name) for f in relation.schema]
+        columns = ", ".join(names)
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE net AS SELECT {columns}, sum({WEIGHT})::BIGINT AS {WEIGHT} "
+            f"FROM delta GROUP BY ALL HAVING sum({WEIGHT}) <> 0"
+        )
+        removed, added, most = con.execute(
+            f"SELECT coalesce(-sum({WEIGHT}) FILTER ({WEIGHT} < 0), 0)::BIGINT, "
+            f"coalesce(sum({WEIGHT}) FILTER ({WEIGHT} > 0), 0)::BIGINT, coalesce(max({WEIGHT}), 0) FROM net"
+        ).fetchone() or (0, 0, 0)
+        if removed:
+            match = [quote(k) for k in key] or names
+            same = " AND ".join(f"t.{c} IS NOT DISTINCT FROM n.{c}" for c in match)
+            if key:
+                sql = f"DELETE FROM {relation.path} t USING net n WHERE n.{WEIGHT} < 0 AND {same}"
+            else:
+                # rows without a key: as many of the equal ones as the weight says
+                sql = (
+                    f"DELETE FROM {relation.path} WHERE rowid IN (SELECT r FROM (SELECT t.rowid AS r, n.{WEIGHT} AS w, "
+                    f"row_number() OVER (PARTITION BY {', '.join('t.' + c for c in match)}) AS i "
+                    f"FROM {relation.path} t JOIN net n ON n.{WEIGHT} < 0 AND {same}) WHERE i <= -w)"
+                )
+            (gone,) = con.execute(sql).fetchone() or (0,)
+            if gone != removed:
+                msg = f"view {relation.name!r}: {removed} rows to take away, {gone} found"
+                raise InternalError(msg)
+        if added:
+            con.execute(f"INSERT INTO {relation.path} SELECT {columns} FROM net WHERE {WEIGHT} > 0")
+            if most > 1:
+                con.execute(
+                    f"INSERT INTO {relation.path} SELECT {columns} FROM net, range({most - 1}) r(i) "
+                    f"WHERE {WEIGHT} > 1 AND i < {WEIGHT} - 1"
+                )
+        relation.dead_rows += removed
+        relation.live_rows += added - removed
+
+    def _rebuild(self, relation: StoredRelation) -> None:
+        con = relation.connection
+        con.execute("BEGIN")
+        try:
+            con.execute(f"CREATE TABLE memory.main.sabot_rebuilt AS SELECT * FROM {relation.path}")
+            con.execute(f"DROP TABLE {relation.path}")
+            con.execute(f"ALTER TABLE memory.main.sabot_rebuilt RENAME TO {quote(relation.name)}")
+            con.execute("COMMIT")
+        except BaseException:
+            con.execute("ROLLBACK")
+            raise
+        relation.dead_rows = 0
+
+    def add_errors(self, rows: pa.Table, *, keep: int = 100_000) -> None:
+        """Append to ``sabot_errors``, whose oldest rows go when there are more than `keep`."""
+        with self._system_lock, self._db.duplicate() as con:
+            con.register("new_errors", rows)
+            con.execute("INSERT INTO memory.main.sabot_errors BY NAME SELECT * FROM new_errors")
+            con.execute(
+                "DELETE FROM memory.main.sabot_errors WHERE rowid < (SELECT max(rowid) FROM memory.main.sabot_errors) - ?",
+                [keep],
+            )
+
+    def put_system_table(self, name: str, rows: pa.Table) -> None:
+        """Replace ``sabot_catalog.<name>``."""
+        with self._system_lock, self._db.duplicate() as con:
+            con.register("system_rows", rows)
+            con.execute(f"CREATE OR REPLACE TABLE memory.sabot_catalog.{quote(name)} AS SELECT * FROM system_rows")
+
+    # -- reading changes
+
+    def subscribe(self, name: str, *, snapshot: bool = True) -> Subscription:
+        """Open a relation's rows as they are, and its changes from right after them: nothing missed, nothing twice."""
+        relation = self.relation(name)
+        con = self._db.duplicate()
+        with relation.lock:
+            cursor = relation.log.subscribe()
+            if snapshot:
+                con.execute("BEGIN")
+                # the transaction's view of the relation is fixed by its first read
+                con.execute(f"SELECT 1 FROM {relation.path} LIMIT 1").fetchall()
+            epoch = relation.epoch
+        return Subscription(relation, con if snapshot else None, cursor, epoch)
+
+    def finish(self, name: str) -> None:
+        """Say that the job behind view `name` has ended: its readers may end too."""
+        self.relation(name).log.finish()
+
+    def close(self) -> None:
+        """Close everything; tables are on disk."""
+        with self._lock:
+            relations = list(self._relations.values())
+            self._relations.clear()
+        for relation in relations:
+            relation.log.close()
+            relation.connection.close()
+        self._db.close()
+
+
+class Subscription:
+    """A snapshot and the cursor that goes on from it. `close` frees both."""
+
+    def __init__(
+        self, relation: StoredRelation, con: duckdb.DuckDBPyConnection | None, cursor: LogCursor, epoch: int
+    ) -> None:
+        self.relation = relation
+        self._con = con
+        self.cursor = cursor
+        self.epoch = epoch
+
+    def snapshot(self, batch_rows: int = 131_072) -> Iterator[pa.RecordBatch]:
+        """Give the rows of the snapshot, in the log's schema (weight 1)."""
+        if self._con is None:
+            return
+        reader = self._con.sql(f"SELECT * FROM {self.relation.path}").to_arrow_reader(batch_rows)
+        for batch in reader:
+            rows = conform(batch, self.relation.arrow)
+            yield rows if self.relation.append_only else _weigh(rows, 1)
+        del reader
+        self._con.execute("COMMIT")
+        self._con.close()
+        self._con = None
+
+    def close(self) -> None:
+        """Free the snapshot's transaction and the cursor; idempotent."""
+        self.cursor.close()
+        if self._con is not None:
+            self._con.close()
+            self._con = None
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return `batch` in exactly `schema`: DuckDB's Arrow types differ in details (time zone names, JSON)."""
+    if batch.schema.equals(schema):
+        return batch
+    arrays = []
+    for column, target in zip(batch.columns, schema, strict=True):
+        array = column.storage if isinstance(column, pa.ExtensionArray) else column
+        arrays.append(array if array.type.equals(target.type) else array.cast(target.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _fetch(con: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> list[pa.RecordBatch]:
+    return [conform(b, schema) for b in con.sql(sql).to_arrow_table().to_batches() if b.num_rows]
+
+
+def _weigh(batch: pa.RecordBatch, weight: int) -> pa.RecordBatch:
+    return batch.append_column(WEIGHT, pa.repeat(pa.scalar(weight, pa.int32()), batch.num_rows))

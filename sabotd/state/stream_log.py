@@ -1,0 +1,213 @@
+"""A relation's changelog: epoch-stamped Arrow batches in segment files, read by cursors at their own pace.
+
+Only what some cursor has still to read is kept. Entries are ``<epoch int64><length int64>`` and an encapsulated Arrow
+IPC record batch message; a segment is closed at `SEGMENT_BYTES` and removed when every cursor is past it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from sabot.errors import InternalError
+
+SEGMENT_BYTES = 32 << 20
+_HEADER = struct.Struct("<qq")
+
+
+class StreamLog:
+    """The log of one relation. `append` comes from one writer at a time; cursors are independent.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first entry is written, removed by `close`.
+    schema : pyarrow.Schema
+        Of every batch, ``__weight`` included where the relation has retractions.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._folder = folder
+        self._lock = threading.Condition()
+        self._cursors: set[LogCursor] = set()
+        self._segments: dict[int, Path] = {}  # by the position of its first byte
+        self._file: int | None = None
+        self._segment_start = 0
+        self._end = 0  # bytes ever written: the log's position
+        self._finished = False
+        self._failed: str | None = None
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody reads; without readers nothing need be written."""
+        with self._lock:
+            return bool(self._cursors)
+
+    def append(self, epoch: int, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write the changes of `epoch`, all of them at once to readers; dropped when nobody reads."""
+        with self._lock:
+            if not self._cursors or not batches:
+                return
+            parts = []
+            for batch in batches:
+                if not batch.schema.equals(self.schema):
+                    msg = f"batch of schema {batch.schema} in a log of schema {self.schema}"
+                    raise InternalError(msg)
+                body = batch.serialize()
+                parts += [_HEADER.pack(epoch, body.size), body]
+            self._write(parts)
+            listeners = [c.listener for c in self._cursors if c.listener is not None]
+            self._lock.notify_all()
+        for listener in listeners:
+            listener()
+
+    def finish(self) -> None:
+        """Say that no more changes will come (the job behind a view has finished)."""
+        with self._lock:
+            self._finished = True
+            listeners = [c.listener for c in self._cursors if c.listener is not None]
+            self._lock.notify_all()
+        for listener in listeners:
+            listener()
+
+    def subscribe(self) -> LogCursor:
+        """Open a cursor at the end; what is appended from now on is kept for it."""
+        with self._lock:
+            cursor = LogCursor(self, self._end)
+            self._cursors.add(cursor)
+            return cursor
+
+    def close(self) -> None:
+        """Remove all files; cursors that still read get an error."""
+        with self._lock:
+            self._failed = "the relation was dropped"
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+            for path in self._segments.values():
+                path.unlink(missing_ok=True)
+            self._segments.clear()
+            listeners = [c.listener for c in self._cursors if c.listener is not None]
+            self._lock.notify_all()
+        for listener in listeners:
+            listener()
+
+    # -- under the lock
+
+    def _write(self, parts: Sequence[bytes | pa.Buffer]) -> None:
+        if self._file is None or self._end - self._segment_start >= SEGMENT_BYTES:
+            self._roll()
+        assert self._file is not None
+        data = b"".join(memoryview(p) for p in parts)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        self._end += len(data)
+
+    def _roll(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._end:020d}.log"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._segment_start = self._end
+        self._segments[self._end] = path
+
+    def _trim(self) -> None:
+        """Remove segments that no cursor needs."""
+        needed = min((c.position for c in self._cursors), default=self._end)
+        starts = sorted(self._segments)
+        for start, following in zip(starts, starts[1:] + [self._end], strict=True):
+            if following <= needed and start != self._segment_start:
+                self._segments.pop(start).unlink(missing_ok=True)
+        if not self._cursors and self._file is not None:
+            os.close(self._file)
+            self._file = None
+            self._segments.pop(self._segment_start).unlink(missing_ok=True)
+
+
+class LogCursor:
+    """A reader's place in a log. One thread reads; `close` may come from any."""
+
+    def __init__(self, log: StreamLog, position: int) -> None:
+        self._log = log
+        self.position = position
+        """Byte position of the next entry."""
+        self.listener: Callable[[], None] | None = None
+        self._file: int | None = None
+        self._file_start = -1
+        self._closed = False
+
+    @property
+    def end(self) -> int:
+        """The log's end now."""
+        with self._log._lock:  # noqa: SLF001
+            return self._log._end  # noqa: SLF001
+
+    def finished(self) -> bool:
+        """Whether the log has ended and all of it has been read."""
+        log = self._log
+        with log._lock:  # noqa: SLF001
+            return log._finished and self.position >= log._end  # noqa: SLF001
+
+    def read(self, timeout_s: float) -> tuple[int, pa.RecordBatch] | None:
+        """Return the next (epoch, batch), or None when there is none within `timeout_s`.
+
+        Raises
+        ------
+        InternalError
+            The log was closed under the reader.
+        """
+        log = self._log
+        with log._lock:  # noqa: SLF001
+            if self.position >= log._end and not log._finished and not log._failed and timeout_s > 0:  # noqa: SLF001
+                log._lock.wait(timeout_s)  # noqa: SLF001
+            if log._failed or self._closed:  # noqa: SLF001
+                msg = log._failed or "the cursor is closed"  # noqa: SLF001
+                raise InternalError(msg)
+            if self.position >= log._end:  # noqa: SLF001
+                return None
+            start = max(s for s in log._segments if s <= self.position)  # noqa: SLF001
+            path = log._segments[start]  # noqa: SLF001
+            if start != self._file_start:
+                self._open(path, start)
+        assert self._file is not None
+        offset = self.position - start
+        epoch, length = _HEADER.unpack(os.pread(self._file, _HEADER.size, offset))
+        body = os.pread(self._file, length, offset + _HEADER.size)
+        batch = pa.ipc.read_record_batch(pa.py_buffer(body), log.schema)
+        with log._lock:  # noqa: SLF001
+            before = start
+            self.position += _HEADER.size + length
+            if self.position >= before + SEGMENT_BYTES:
+                log._trim()  # noqa: SLF001
+        return epoch, batch
+
+    def _open(self, path: Path, start: int) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file_start = start
+
+    def wake(self) -> None:
+        """End a waiting `read` early."""
+        with self._log._lock:  # noqa: SLF001
+            self._log._lock.notify_all()  # noqa: SLF001
+
+    def close(self) -> None:
+        """Give up the place; idempotent."""
+        log = self._log
+        with log._lock:  # noqa: SLF001
+            self._closed = True
+            log._cursors.discard(self)  # noqa: SLF001
+            log._trim()  # noqa: SLF001
+            log._lock.notify_all()  # noqa: SLF001
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
