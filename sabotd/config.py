@@ -114,7 +114,7 @@ def _choice(*choices: str) -> Callable[[Any], str]:
 
 
 def _setting(parse: Callable[[Any], _T], default: object, key: str = "") -> _T:
-    """Declare a setting: how its TOML value is read, the default as TOML has it, the key if not the attribute's name."""
+    """Declare a setting: how a TOML value is read, the default as TOML has it, the key if it is not the attribute."""
     field: _T = dataclasses.field(default=parse(default), metadata={"parse": parse, "key": key, "default": default})
     return field
 

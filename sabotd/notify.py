@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Self
 
 
 class Notifier:
@@ -61,7 +62,7 @@ class Notifier:
             self._socket.close()
             self._socket = None
 
-    def __enter__(self) -> Notifier:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
