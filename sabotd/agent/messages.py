@@ -78,13 +78,14 @@ class SourcePassed(msgspec.Struct, frozen=True, tag="passed"):
 
 
 class FenceReached(msgspec.Struct, frozen=True, tag="fence"):
-    """Everything before the fence goes out with barrier `epoch` at the latest."""
+    """Everything before the fence goes out with barrier `epoch` at the latest; or `error` says why that is not known."""
 
     job_id: str
     attempt: int
     task_id: str
     fence_id: int
     epoch: int
+    error: str | None = None
 
 
 class SourceState(msgspec.Struct, frozen=True, tag="state"):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -24,7 +25,7 @@ from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.agent.task import Task
 from sabotd.connectors import registry
-from sabotd.connectors.base import BadRecord
+from sabotd.connectors.base import BadRecord, SourceReader
 from sabotd.operators.base import Operator
 from sabotd.operators.factory import make_operator
 from sabotd.state.duckdb_state import TaskDatabase
@@ -32,8 +33,18 @@ from sabotd.state.duckdb_state import TaskDatabase
 log = logging.getLogger("sabot.agent")
 
 ReportFn = Callable[[msg.Report], None]
-PinnedFactory = Callable[[spec.LogSourceOp | spec.MaterializeOp, str, int], object]
-"""Makes the operator (MaterializeOp) or the SourceReader (LogSourceOp) of a task in the daemon."""
+
+
+class PinnedOperators(Protocol):
+    """What only the daemon's own agent has: operators on its store."""
+
+    def log_source(self, op: spec.LogSourceOp) -> SourceReader:
+        """Open a reader of a relation's snapshot and changes."""
+        ...
+
+    def materialize(self, op: spec.MaterializeOp, attempt: int) -> Operator:
+        """Make the operator that keeps a view."""
+        ...
 
 
 @dataclass(slots=True)
@@ -80,7 +91,7 @@ class AgentRuntime:
         task_memory_mb: int,
         idle_timeout_s: float,
         report: ReportFn,
-        pinned: PinnedFactory | None = None,
+        pinned: PinnedOperators | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.endpoint = endpoint
@@ -239,21 +250,36 @@ class AgentRuntime:
             case spec.SourceOp():
                 reader = registry.connector(op.connector).open_source(op, task.index, task.parallelism)
                 return SourceDriver(
-                    op,
+                    op.relation,
                     reader,
                     db,
+                    columns=op.columns,
+                    watermark_sql=op.watermark_sql,
+                    judge_lateness=op.judge_lateness,
                     idle_timeout_s=self._idle_timeout_s,
                     on_bad_records=_BadRecords(command, task, self._report),
                 )
             case spec.SinkOp():
                 return SinkOperator(registry.connector(op.connector).open_sink(op, task.index, task.parallelism))
-            case spec.LogSourceOp() | spec.MaterializeOp():
-                if self._pinned is None:
-                    text = f"task {task.task_id!r} belongs on the daemon's own agent, not on {self.agent_id!r}"
-                    raise InternalError(text)
-                return self._pinned(op, command.job_id, command.attempt)  # type: ignore[return-value]
+            case spec.LogSourceOp():
+                return SourceDriver(
+                    op.relation,
+                    self._pinned_here(task).log_source(op),
+                    db,
+                    columns=op.columns,
+                    idle_timeout_s=self._idle_timeout_s,
+                    on_bad_records=_BadRecords(command, task, self._report),
+                )
+            case spec.MaterializeOp():
+                return self._pinned_here(task).materialize(op, command.attempt)
             case _:
                 return make_operator(op, db, list(schemas))
+
+    def _pinned_here(self, task: spec.TaskSpec) -> PinnedOperators:
+        if self._pinned is None:
+            text = f"task {task.task_id!r} belongs on the daemon's own agent, not on {self.agent_id!r}"
+            raise InternalError(text)
+        return self._pinned
 
     def _supervise(self, running: _Running) -> None:
         """Run a task to its end; the only place that catches everything, because a failure has to be told."""

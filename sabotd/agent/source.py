@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from cython_shuffle.frames import MAX_WATERMARK_US
-from planner.task_spec import SourceOp
+from planner.job_columns import columns_schema
+from planner.task_spec import Columns
 from sabot.ids import ROW_WATERMARK
 from sabotd.agent.messages import SplitWatermark
 from sabotd.connectors.base import BadRecord, Position, SourceReader, SourceStatus
@@ -33,15 +34,19 @@ class SourceDriver:
 
     def __init__(
         self,
-        op: SourceOp,
+        relation: str,
         reader: SourceReader,
         db: TaskDatabase,
         *,
+        columns: Columns,
+        watermark_sql: str | None = None,
+        judge_lateness: bool = False,
         idle_timeout_s: float,
         on_bad_records: Callable[[str, Sequence[BadRecord]], None],
     ) -> None:
-        self.op = op
+        self.relation = relation
         self.reader = reader
+        self._judge_lateness = judge_lateness
         self._idle_timeout_ns = int(idle_timeout_s * 1e9)
         self._on_bad_records = on_bad_records
         self._splits: dict[str, _Split] = {}
@@ -49,10 +54,11 @@ class SourceDriver:
         self._barrier_us: int | None = None
         self._watermark_query = None
         self.rows = 0
-        if op.watermark_sql is not None:
-            schema = pa.schema([(c.name, t) for c, t in zip(op.columns, _types(op), strict=True)])
+        if watermark_sql is not None:
             self._watermark_query = db.prepare(
-                f"SELECT epoch_us({op.watermark_sql}) AS w FROM input", schema, pa.schema([("w", pa.int64())])
+                f"SELECT epoch_us({watermark_sql}) AS w FROM input",
+                columns_schema(columns),
+                pa.schema([("w", pa.int64())]),
             )
 
     def read(self, max_rows: int, timeout_s: float) -> pa.RecordBatch | None:
@@ -61,7 +67,7 @@ class SourceDriver:
         if got is None:
             return None
         if got.errors:
-            self._on_bad_records(self.op.relation, got.errors)
+            self._on_bad_records(self.relation, got.errors)
         batch = got.batch
         if batch.num_rows == 0:
             return None
@@ -72,7 +78,7 @@ class SourceDriver:
         if self._watermark_query is None:
             return batch
         running = self._advance(split, batch)
-        if not self.op.judge_lateness:
+        if not self._judge_lateness:
             return batch
         return batch.append_column(ROW_WATERMARK, self._judge(got.split, running))
 
@@ -106,7 +112,7 @@ class SourceDriver:
             return MAX_WATERMARK_US  # a source without event time has no say in min()
         self._barrier_us = watermark_us
         self._others = {
-            s.split: s.watermark_us for s in splits if s.relation == self.op.relation and not s.idle
+            s.split: s.watermark_us for s in splits if s.relation == self.relation and not s.idle
         }
         return watermark_us
 
@@ -121,7 +127,7 @@ class SourceDriver:
         out = []
         for name, split in self._splits.items():
             split.idle = finished or (now - split.last_row_ns > self._idle_timeout_ns)
-            out.append(SplitWatermark(self.op.relation, name, split.watermark_us, split.idle))
+            out.append(SplitWatermark(self.relation, name, split.watermark_us, split.idle))
         return tuple(out)
 
     def became_idle(self) -> bool:
@@ -146,8 +152,3 @@ class SourceDriver:
         """Close the reader."""
         self.reader.close()
 
-
-def _types(op: SourceOp) -> list[pa.DataType]:
-    from sabot.schema import arrow_type  # noqa: PLC0415
-
-    return [arrow_type(c.type) for c in op.columns]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cython_shuffle.frames import Barrier
 from planner.task_spec import FromEdge, FromOperator, TaskSpec
-from sabot.errors import InternalError
+from sabot.errors import ConnectorError, InternalError
 from sabotd.agent.input_gate import Channel, Data, InputGate
 from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, Report, SourceDirty, SourcePassed, SourceState
 from sabotd.agent.source import SourceDriver
@@ -227,15 +227,19 @@ class Task:
         with self._lock:
             fences = list(self._fences)
         for fence in fences:
+            error = None
             if fence.targets is None:
-                fence.targets = [s.reader.fence() for s in self._sources]
-            if all(s.reached(t) for s, t in zip(self._sources, fence.targets, strict=True)):
-                self._report(FenceReached(self.job_id, self.attempt, self.spec.task_id, fence.fence_id, epoch))
+                try:
+                    fence.targets = [s.reader.fence() for s in self._sources]
+                except ConnectorError as unknown:  # the broker cannot be asked: FLUSH is told, the job goes on
+                    error = unknown.message
+            if fence.targets is None or all(s.reached(t) for s, t in zip(self._sources, fence.targets, strict=True)):
+                self._report(FenceReached(self.job_id, self.attempt, self.spec.task_id, fence.fence_id, epoch, error))
                 with self._lock:
                     self._fences.remove(fence)
 
     def _source_barrier(self, inject: InjectBarrier) -> None:
-        watermarks = [s.barrier(inject.watermarks_us.get(s.op.relation), inject.splits) for s in self._sources]
+        watermarks = [s.barrier(inject.watermarks_us.get(s.relation), inject.splits) for s in self._sources]
         least = None if any(w is None for w in watermarks) else min(w for w in watermarks if w is not None)
         statuses = [s.status() for s in self._sources]
         # the splits' watermarks are read before the barrier leaves: rows that follow it are judged by them

@@ -1,0 +1,251 @@
+"""A running job as a state machine: takes reports and the time, returns instructions; no clock, no socket.
+
+Epochs are cut one at a time: the next barrier goes out when the last one has arrived everywhere and its interval is
+over, and only if a source has something that waits for it. So an idle job costs nothing, and under load epochs get
+longer by themselves.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from cython_shuffle.frames import MAX_WATERMARK_US
+from sabotd.agent.messages import (
+    BadRecordReport,
+    EpochDone,
+    FenceReached,
+    InjectBarrier,
+    Report,
+    SourceDirty,
+    SourcePassed,
+    SourceState,
+    SplitWatermark,
+    TaskFailed,
+)
+
+
+class JobPhase(enum.Enum):
+    """Where a job's attempt stands."""
+
+    DEPLOYING = "DEPLOYING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True)
+class Inject:
+    """Send this barrier to the sources."""
+
+    barrier: InjectBarrier
+
+
+@dataclass(frozen=True)
+class Completed:
+    """`epoch` has arrived at every sink and view."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job's sources have ended and all is written."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A task failed; `error` is ``SabotError.to_wire()``."""
+
+    error: Mapping[str, Any]
+
+
+Instruction: TypeAlias = Inject | Completed | Finished | Failed
+
+
+@dataclass
+class _Fence:
+    waiting: set[str]
+    epoch: int = 0
+    error: str | None = None
+
+
+@dataclass
+class JobState:
+    """One attempt of a job.
+
+    Parameters
+    ----------
+    sources : mapping of task id to relation names
+        The source tasks and what they read.
+    terminals : set of task ids
+        Tasks without outputs; an epoch is complete when they all have it.
+    interval_s : float
+        Least time between barriers.
+    """
+
+    job_id: str
+    attempt: int
+    sources: Mapping[str, Sequence[str]]
+    terminals: frozenset[str]
+    interval_s: float
+    phase: JobPhase = JobPhase.DEPLOYING
+    epoch: int = 0
+    """Of the last barrier sent."""
+    completed: int = 0
+    error: str | None = None
+    started_at: float = 0.0
+    rows_in: int = 0
+    bytes_in: int = 0
+    rows_out: int = 0
+    bad_records: int = 0
+    watermarks_us: dict[str, int | None] = field(default_factory=dict)
+    _last_barrier_at: float = 0.0
+    _dirty: bool = True
+    _final: bool = False
+    _passed: set[str] = field(default_factory=set)
+    _done: set[str] = field(default_factory=set)
+    _finished: set[str] = field(default_factory=set)
+    _splits: dict[str, tuple[SplitWatermark, ...]] = field(default_factory=dict)
+    _fences: dict[int, _Fence] = field(default_factory=dict)
+    _figures: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    _rows_out: dict[str, int] = field(default_factory=dict)
+    _states: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, now: float) -> list[Instruction]:
+        """All tasks are up: send the first barrier."""
+        self.phase = JobPhase.RUNNING
+        self.started_at = now
+        self._last_barrier_at = now - self.interval_s
+        return self.tick(now)
+
+    def due(self) -> float | None:
+        """Return when `tick` has something to do, None for: not before a report comes."""
+        if self.phase is not JobPhase.RUNNING or self.epoch > self.completed or not self._dirty:
+            return None
+        return self._last_barrier_at + self.interval_s
+
+    def tick(self, now: float) -> list[Instruction]:
+        """Send the next barrier if it is time."""
+        due = self.due()
+        if due is None or now < due:
+            return []
+        self.epoch += 1
+        self._last_barrier_at = now
+        self._dirty = False
+        self._passed.clear()
+        self._done.clear()
+        self._final = len(self._finished) == len(self.sources)
+        self.watermarks_us = self._next_watermarks()
+        splits = tuple(s for splits in self._splits.values() for s in splits)
+        return [
+            Inject(InjectBarrier(self.job_id, self.attempt, self.epoch, self.watermarks_us, splits, final=self._final))
+        ]
+
+    def _next_watermarks(self) -> dict[str, int | None]:
+        """The least watermark of each relation's live splits, never going back."""
+        out: dict[str, int | None] = {}
+        for relation in sorted({r for relations in self.sources.values() for r in relations}):
+            before = self.watermarks_us.get(relation)
+            if self._final:
+                out[relation] = MAX_WATERMARK_US
+                continue
+            tasks = [t for t, relations in self.sources.items() if relation in relations]
+            splits = [s for t in tasks for s in self._splits.get(t, ()) if s.relation == relation]
+            live = [s.watermark_us for s in splits if not s.idle]
+            known = [s.watermark_us for s in splits if s.watermark_us is not None]
+            found: int | None
+            if not all(t in self._splits for t in tasks) or any(w is None for w in live):
+                found = None
+            elif live:
+                found = min(w for w in live if w is not None)
+            else:
+                found = max(known, default=None)
+            out[relation] = before if found is None or (before is not None and before > found) else found
+        return out
+
+    def fence(self, fence_id: int) -> None:
+        """Expect `FenceReached` of every source task."""
+        self._fences[fence_id] = _Fence(set(self.sources))
+
+    def fence_error(self, fence_id: int) -> str | None:
+        """Return why the fence cannot be reached, if a source said so."""
+        return self._fences[fence_id].error
+
+    def fence_passed(self, fence_id: int) -> bool:
+        """Whether all before the fence is visible and written."""
+        if self.phase is JobPhase.FINISHED:
+            return True
+        fence = self._fences[fence_id]
+        return not fence.waiting and self.completed >= fence.epoch
+
+    def drop_fence(self, fence_id: int) -> None:
+        """Forget a fence."""
+        self._fences.pop(fence_id, None)
+
+    def report(self, report: Report, now: float) -> list[Instruction]:
+        """Take a report; of another attempt it says nothing."""
+        if report.attempt != self.attempt or self.phase not in (JobPhase.RUNNING, JobPhase.DEPLOYING):
+            return []
+        match report:
+            case SourceDirty():
+                self._dirty = True
+            case SourceState():
+                self._states[report.task_id] = report.state
+            case SourcePassed():
+                self._take_passed(report)
+            case FenceReached():
+                self._take_fence(report)
+            case EpochDone():
+                self._rows_out[report.task_id] = report.rows
+                self.rows_out = sum(self._rows_out.values())
+                if report.epoch == self.epoch:
+                    self._done.add(report.task_id)
+            case BadRecordReport():
+                pass
+            case TaskFailed():
+                self.phase = JobPhase.FAILED
+                self.error = str(report.error["message"])
+                return [Failed(report.error)]
+        return [*self._advance(), *self.tick(now)]
+
+    def _take_passed(self, report: SourcePassed) -> None:
+        self._figures[report.task_id] = (report.rows, report.bytes, report.bad_records)
+        rows, sizes, bad = zip(*self._figures.values(), strict=True)
+        self.rows_in, self.bytes_in, self.bad_records = sum(rows), sum(sizes), sum(bad)
+        self._states[report.task_id] = report.state
+        if report.epoch == self.epoch:
+            self._passed.add(report.task_id)
+            self._splits[report.task_id] = report.splits
+            if report.finished:
+                self._finished.add(report.task_id)
+
+    def _take_fence(self, report: FenceReached) -> None:
+        fence = self._fences.get(report.fence_id)
+        if fence is None:
+            return
+        fence.waiting.discard(report.task_id)
+        fence.epoch = max(fence.epoch, report.epoch)
+        if report.error:
+            fence.error = report.error
+        if fence.epoch > self.epoch:
+            self._dirty = True
+
+    def _advance(self) -> list[Instruction]:
+        if self.epoch == self.completed or len(self._passed) < len(self.sources) or self._done != self.terminals:
+            return []
+        self.completed = self.epoch
+        if self._final:
+            self.phase = JobPhase.FINISHED
+            return [Completed(self.completed), Finished()]
+        if len(self._finished) == len(self.sources) or self._next_watermarks() != self.watermarks_us:
+            self._dirty = True  # one more barrier to carry the end, or the watermarks that this one reported
+        return [Completed(self.completed)]
+
+    @property
+    def condition(self) -> str:
+        """What the sources say of themselves, in one line."""
+        return "; ".join(sorted({s for s in self._states.values() if s}))

@@ -1,0 +1,137 @@
+"""The truth of the cluster: objects, jobs and tasks in the control database, beside DBOS's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from sabot.errors import ConfigError
+
+metadata = sa.MetaData()
+
+objects = sa.Table(
+    "sabot_objects",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=True),  # order of creation
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("sql", sa.Text, nullable=False),
+    sa.Column("settings", sa.Text, nullable=False),  # JSON: the session's settings it was made under
+)
+jobs = sa.Table(
+    "sabot_jobs",
+    metadata,
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),  # attempt number; fences off older ones
+    sa.Column("desired", sa.String, nullable=False),  # running | stopped
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("error", sa.Text),
+)
+tasks = sa.Table(
+    "sabot_tasks",
+    metadata,
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("task_id", sa.String, primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("agent_id", sa.String, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class ObjectRow:
+    """An object of the catalog as it is kept: the statement that made it, and the settings it was made under."""
+
+    name: str
+    kind: str
+    sql: str
+    settings: str
+
+
+def open_engine(database: str, data_dir: Path) -> tuple[sa.Engine, str]:
+    """Open the control database: SQLite in `data_dir` where `database` is empty. Returns the engine and its URL.
+
+    Raises
+    ------
+    ConfigError
+        The database cannot be opened.
+    """
+    url = database or f"sqlite:///{data_dir / 'control.sqlite'}"
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _prepare(connection: Any, record: Any) -> None:
+            connection.isolation_level = "IMMEDIATE"  # DBOS relies on it
+            for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
+                connection.execute(f"pragma {pragma}")
+
+    try:
+        metadata.create_all(engine)
+    except sa.exc.OperationalError as error:
+        msg = f"cannot open the control database {engine.url.render_as_string()!r}: {error.orig}"
+        raise ConfigError(msg) from error
+    return engine, url
+
+
+class ControlTables:
+    """Reads and writes the tables; each method is one transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def add_object(self, row: ObjectRow, job_id: str | None) -> None:
+        """Record an object, and its job as one that is to run."""
+        with self._engine.begin() as con:
+            con.execute(sa.insert(objects).values(name=row.name, kind=row.kind, sql=row.sql, settings=row.settings))
+            if job_id is not None:
+                con.execute(sa.insert(jobs).values(job_id=job_id, generation=0, desired="running", state="CREATING"))
+
+    def remove_objects(self, names: Sequence[str], job_ids: Sequence[str]) -> None:
+        """Forget objects and their jobs."""
+        with self._engine.begin() as con:
+            con.execute(sa.delete(objects).where(objects.c.name.in_(names)))
+            con.execute(sa.delete(jobs).where(jobs.c.job_id.in_(job_ids)))
+            con.execute(sa.delete(tasks).where(tasks.c.job_id.in_(job_ids)))
+
+    def stop_jobs(self, job_ids: Sequence[str]) -> None:
+        """Say that jobs are to stop."""
+        with self._engine.begin() as con:
+            con.execute(sa.update(jobs).where(jobs.c.job_id.in_(job_ids)).values(desired="stopped"))
+
+    def all_objects(self) -> list[ObjectRow]:
+        """Return the objects in the order of their creation."""
+        with self._engine.begin() as con:
+            rows = con.execute(sa.select(objects).order_by(objects.c.position)).all()
+        return [ObjectRow(r.name, r.kind, r.sql, r.settings) for r in rows]
+
+    def next_generation(self, job_id: str) -> int:
+        """Count up and return the job's attempt number."""
+        with self._engine.begin() as con:
+            con.execute(
+                sa.update(jobs).where(jobs.c.job_id == job_id).values(generation=jobs.c.generation + 1, error=None)
+            )
+            found = con.execute(sa.select(jobs.c.generation).where(jobs.c.job_id == job_id)).scalar_one()
+        return int(found)
+
+    def place(self, job_id: str, generation: int, placement: dict[str, str]) -> None:
+        """Record where the tasks of one attempt run; an older attempt's rows go."""
+        with self._engine.begin() as con:
+            con.execute(sa.delete(tasks).where(tasks.c.job_id == job_id, tasks.c.generation <= generation))
+            rows = [
+                {"job_id": job_id, "task_id": t, "generation": generation, "agent_id": a} for t, a in placement.items()
+            ]
+            con.execute(sa.insert(tasks), rows)
+
+    def set_state(self, job_id: str, generation: int, state: str, error: str | None = None) -> None:
+        """Record a job's state unless a newer attempt has begun."""
+        with self._engine.begin() as con:
+            con.execute(
+                sa.update(jobs)
+                .where(jobs.c.job_id == job_id, jobs.c.generation <= generation)
+                .values(state=state, error=error)
+            )
