@@ -2,9 +2,10 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := $(wildcard cython_shuffle/*.pyx cython_shuffle/*.pxd cython_shuffle/kernels/* sabotd/formats/*.pyx sabotd/formats/*.pxd)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+KERNELS := $(wildcard $(foreach d,cython_shuffle sabotd/formats,$(d)/*.pyx $(d)/*.pxd $(d)/kernels/*))
+STUBS = $(subst /,.,$(basename $(wildcard $(foreach d,cython_shuffle sabotd/formats,$(d)/_*.pyi))))
 PACKAGES := sabot planner sql_frontend cython_shuffle sabotd repl
-STUBBED = $(patsubst %,--allowlist %,$(wildcard tests/support/stubtest.txt))
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -36,9 +37,9 @@ check: setup ## formatting, lint, types, layers, spelling, configuration
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/cython-lint $(filter %.pyx %.pxd %.pxi,$(KERNELS))
+	$(BIN)/cython-lint $(filter %.pyx %.pxd,$(KERNELS))
 	$(BIN)/codespell
-	PYTHONPATH=. $(BIN)/stubtest cython_shuffle._kernels --concise
+	$(BIN)/stubtest $(STUBS) --mypy-config-file pyproject.toml --allowlist scripts/stubtest-allow.txt --ignore-unused-allowlist --concise
 	$(BIN)/sabotd --check-config conf/sabotd.toml
 
 test: setup services ## every test
