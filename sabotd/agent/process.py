@@ -1,0 +1,122 @@
+"""The body of an agent process: ``sabotd agent``."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from cython_shuffle.transport import ClientPool, FlightEndpoint
+from sabot.errors import SabotError
+from sabotd.agent import messages as msg
+from sabotd.agent.runtime import AgentRuntime, log
+
+
+class Reporter:
+    """Sends reports to the coordinator in order, those that pile up meanwhile in one message."""
+
+    def __init__(self, agent_id: str, coordinator: str, clients: ClientPool) -> None:
+        self._agent_id = agent_id
+        self._coordinator = coordinator
+        self._clients = clients
+        self._queue: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread.start()
+
+    def __call__(self, report: msg.Report) -> None:
+        self._queue.put(report)
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            reports = [first]
+            while not self._queue.empty() and len(reports) < 1000:
+                following = self._queue.get()
+                if following is None:
+                    self._queue.put(None)
+                    break
+                reports.append(following)
+            body = msgspec.json.encode(msg.Reports(self._agent_id, tuple(reports)))
+            try:
+                self._clients.call_action(self._coordinator, "report", body, 30.0)
+            except SabotError as error:
+                # without its coordinator an agent that it started has nothing to live for: stdin ends too
+                log.error("the coordinator at %s takes no reports: %s", self._coordinator, error)
+
+    def close(self) -> None:
+        """Send what is queued and end."""
+        self._queue.put(None)
+        self._thread.join(5.0)
+
+
+def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
+    """Let the coordinator's commands reach `runtime`."""
+
+    def action(kind: type, call: Callable[[msgspec.Struct], None]) -> Callable[[bytes], bytes]:
+        decoder = msgspec.json.Decoder(kind)
+
+        def run(body: bytes) -> bytes:
+            call(decoder.decode(body))
+            return b""
+
+        return run
+
+    endpoint.register_action("deploy", action(msg.Deploy, runtime.deploy))  # type: ignore[arg-type]
+    endpoint.register_action("cancel", action(msg.Cancel, runtime.cancel))  # type: ignore[arg-type]
+    endpoint.register_action("inject", action(msg.InjectBarrier, runtime.inject))  # type: ignore[arg-type]
+    endpoint.register_action("fence", action(msg.Fence, runtime.fence))  # type: ignore[arg-type]
+    endpoint.register_action("metrics", lambda _: msgspec.json.encode(runtime.metrics()))
+
+
+def run_agent(
+    *,
+    agent_id: str,
+    listen: str,
+    coordinator: str,
+    state_dir: Path,
+    pool_bytes: int,
+    task_memory_mb: int,
+    idle_timeout_s: float,
+    ready_fd: int | None,
+) -> int:
+    """Run an agent until its standard input ends or SIGTERM comes; returns the exit status."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    endpoint = FlightEndpoint(listen, name=agent_id)
+    clients = ClientPool()
+    reporter = Reporter(agent_id, coordinator, clients)
+    runtime = AgentRuntime(
+        agent_id,
+        endpoint,
+        pool_bytes=pool_bytes,
+        state_dir=state_dir,
+        task_memory_mb=task_memory_mb,
+        idle_timeout_s=idle_timeout_s,
+        report=reporter,
+    )
+    register_actions(endpoint, runtime)
+    stop = threading.Event()
+    # an interrupt at the terminal goes to the whole group; the daemon decides what ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    endpoint.start()
+    runtime.start()
+    if ready_fd is not None:
+        os.write(ready_fd, f"{endpoint.location}\n".encode())
+        os.close(ready_fd)
+
+    def watch_parent() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        stop.set()
+
+    threading.Thread(target=watch_parent, name="parent", daemon=True).start()
+    stop.wait()
+    runtime.stop()
+    reporter.close()
+    endpoint.stop()
+    return 0

@@ -1,0 +1,274 @@
+"""The agents as the daemon sees them: its own runtime, and child processes that it starts and watches."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from cython_shuffle.transport import ClientPool
+from sabot.errors import JobError, SabotError
+from sabotd.agent import messages as msg
+from sabotd.agent.runtime import AgentRuntime
+
+log = logging.getLogger("sabot.agents")
+
+Command = msg.Deploy | msg.Cancel | msg.InjectBarrier | msg.Fence
+_ACTIONS: dict[type, str] = {msg.Deploy: "deploy", msg.Cancel: "cancel", msg.InjectBarrier: "inject", msg.Fence: "fence"}
+
+
+class Agent(Protocol):
+    """An agent that takes commands."""
+
+    agent_id: str
+    location: str
+    state: str
+    pid: int
+
+    def call(self, command: Command) -> None:
+        """Have a command carried out; raises what it raised."""
+        ...
+
+    def post(self, command: Command) -> None:
+        """Send a command in order with the others posted, without waiting."""
+        ...
+
+    def metrics(self) -> list[dict[str, object]]:
+        """Return the agent's edge figures."""
+        ...
+
+
+def carry_out(runtime: AgentRuntime, command: Command) -> None:
+    """Run a command on `runtime`."""
+    match command:
+        case msg.Deploy():
+            runtime.deploy(command)
+        case msg.Cancel():
+            runtime.cancel(command)
+        case msg.InjectBarrier():
+            runtime.inject(command)
+        case msg.Fence():
+            runtime.fence(command)
+
+
+class LocalAgent:
+    """The daemon's own agent: calls go straight to the runtime."""
+
+    def __init__(self, runtime: AgentRuntime) -> None:
+        self._runtime = runtime
+        self.agent_id = runtime.agent_id
+        self.state = "UP"
+        self.pid = os.getpid()
+
+    @property
+    def location(self) -> str:
+        """Where other agents pull from."""
+        return self._runtime.endpoint.location
+
+    def call(self, command: Command) -> None:
+        """Carry a command out here."""
+        carry_out(self._runtime, command)
+
+    def post(self, command: Command) -> None:
+        """As `call`: barriers and fences only enter a queue."""
+        carry_out(self._runtime, command)
+
+    def metrics(self) -> list[dict[str, object]]:
+        """Return the runtime's edge figures."""
+        return self._runtime.metrics()
+
+
+class RemoteAgent:
+    """An agent in another process, reached by Flight actions.
+
+    Posted commands go through one thread of their own, so that an agent that does not answer holds up nobody else.
+    """
+
+    def __init__(self, agent_id: str, location: str, pid: int, clients: ClientPool) -> None:
+        self.agent_id = agent_id
+        self.location = location
+        self.pid = pid
+        self.state = "UP"
+        self._clients = clients
+        self._posted: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._send, name=f"link {agent_id}", daemon=True)
+        self._thread.start()
+
+    def call(self, command: Command) -> None:
+        """Send a command and wait until it has been carried out."""
+        if self.state != "UP":
+            text = f"agent {self.agent_id!r} is {self.state.lower()}"
+            raise JobError(text)
+        self._clients.call_action(self.location, _ACTIONS[type(command)], msgspec.json.encode(command), 30.0)
+
+    def post(self, command: Command) -> None:
+        """Queue a command."""
+        self._posted.put(command)
+
+    def _send(self) -> None:
+        while (command := self._posted.get()) is not None:
+            try:
+                self.call(command)
+            except SabotError as error:
+                # a dead agent is noticed by its watcher, which fails its jobs
+                log.debug("agent %s did not take %s: %s", self.agent_id, type(command).__name__, error)
+
+    def metrics(self) -> list[dict[str, object]]:
+        """Ask for the agent's edge figures."""
+        if self.state != "UP":
+            return []
+        body = self._clients.call_action(self.location, "metrics", b"", 5.0)
+        return msgspec.json.decode(body, type=list[dict[str, object]])
+
+    def close(self) -> None:
+        """End the sending thread."""
+        self._posted.put(None)
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What a child process is told on its command line."""
+
+    pool_bytes: int
+    task_memory_mb: int
+    idle_timeout_s: float
+    log_level: str
+    log_format: str
+
+
+class ChildAgents:
+    """Starts agent processes, restarts those that die, and ends them.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Unix sockets and state folders of the agents.
+    coordinator : str
+        Location for their reports.
+    on_lost : callable
+        Called with (agent id, reason) once for each that died unasked.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        coordinator: str,
+        settings: AgentSettings,
+        clients: ClientPool,
+        on_lost: Callable[[str, str], None],
+    ) -> None:
+        self._run_dir = run_dir
+        self._coordinator = coordinator
+        self._settings = settings
+        self._clients = clients
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._agents: dict[str, RemoteAgent] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._watchers: dict[str, threading.Thread] = {}
+        self._stopping = False
+
+    def start(self, count: int) -> None:
+        """Start agents ``a1`` to ``a<count>``, all at once, and wait until they take commands."""
+        threads = [threading.Thread(target=self._start_one, args=(f"a{i + 1}",)) for i in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if len(self._agents) < count:
+            text = f"only {len(self._agents)} of {count} agents came up; their words are in the log above"
+            raise JobError(text)
+
+    def _start_one(self, agent_id: str) -> None:
+        socket = self._run_dir / f"{agent_id}.sock"
+        ready_in, ready_out = os.pipe()
+        settings = self._settings
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "sabotd", "agent",
+                "--id", agent_id,
+                "--listen", f"grpc+unix://{socket}",
+                "--coordinator", self._coordinator,
+                "--state-dir", str(self._run_dir / f"{agent_id}.state"),
+                "--pool-bytes", str(settings.pool_bytes),
+                "--task-memory-mb", str(settings.task_memory_mb),
+                "--idle-timeout", str(settings.idle_timeout_s),
+                "--log-level", settings.log_level,
+                "--log-format", settings.log_format,
+                "--ready-fd", str(ready_out),
+            ],
+            stdin=subprocess.PIPE,  # its end of file tells the agent that the daemon is gone
+            stdout=sys.stderr,
+            pass_fds=(ready_out,),
+        )  # fmt: skip
+        os.close(ready_out)
+        with os.fdopen(ready_in, "rb") as pipe:
+            line = pipe.readline()
+        if not line:
+            process.wait()
+            log.error("agent %s ended at start with status %s", agent_id, process.returncode)
+            return
+        location = line.decode().strip()
+        agent = RemoteAgent(agent_id, location, process.pid, self._clients)
+        watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
+        with self._lock:
+            self._agents[agent_id] = agent
+            self._processes[agent_id] = process
+            self._watchers[agent_id] = watcher
+        watcher.start()
+
+    def _watch(self, agent: RemoteAgent, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
+        with self._lock:
+            if self._stopping:
+                return
+            agent.state = "LOST"
+        reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        log.error("agent %s (pid %s) died with %s", agent.agent_id, process.pid, reason)
+        self._clients.forget(agent.location)
+        agent.close()
+        if process.stdin is not None:
+            process.stdin.close()
+        self._on_lost(agent.agent_id, reason)
+        if not self._stopping:
+            self._start_one(agent.agent_id)
+
+    def all(self) -> list[RemoteAgent]:
+        """Return the agents, by id."""
+        with self._lock:
+            return [self._agents[k] for k in sorted(self._agents, key=lambda a: (len(a), a))]
+
+    def stop(self, timeout_s: float) -> None:
+        """End all agents: end of their standard input, then SIGKILL for those that take too long."""
+        with self._lock:
+            self._stopping = True
+            processes = list(self._processes.values())
+            agents = list(self._agents.values())
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        deadline = time.monotonic() + timeout_s
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("agent with pid %s does not end by itself; killed", process.pid)
+                process.kill()
+                process.wait()
+        for agent in agents:
+            if agent.state == "UP":
+                agent.close()
+        for watcher in self._watchers.values():
+            watcher.join()

@@ -1,0 +1,367 @@
+"""The coordinator: carries out what job states instruct, keeps barriers flowing, answers FLUSH.
+
+One thread owns all job states; reports and timers reach it through a queue, so that a state is never touched twice
+at once and a slow agent never holds up another job.
+"""
+
+from __future__ import annotations
+
+import datetime
+import heapq
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from planner.task_spec import FromEdge, JobSpec, LogSourceOp, SourceOp
+from sabot.errors import JobError, SabotError
+from sabotd.agent import messages as msg
+from sabotd.control import durable
+from sabotd.control.agents import Agent
+from sabotd.control.job_state import Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
+from sabotd.control.tables import ControlTables
+
+log = logging.getLogger("sabot.coordinator")
+
+
+@dataclass
+class Job:
+    """A job the daemon knows: its spec, its current attempt, and where its tasks are."""
+
+    spec: JobSpec
+    generation: int = 0
+    placement: dict[str, str] = field(default_factory=dict)
+    state: JobState | None = None
+    started: str = ""
+
+    @property
+    def phase(self) -> str:
+        """The job's phase as SHOW JOBS has it."""
+        return self.state.phase.value if self.state is not None else "CREATING"
+
+
+class Coordinator:
+    """Deploys, drives and stops jobs.
+
+    Parameters
+    ----------
+    tables : ControlTables
+    agents : callable
+        Returns the agents that take tasks now (not the daemon's own).
+    own : Agent
+        The daemon's own agent, for pinned tasks.
+    interval_s : float
+        Least time between a job's barriers.
+    on_bad_records : callable
+        Takes the rows of ``sabot_errors``.
+    on_finished : callable
+        Called with a job's id when it has finished.
+    """
+
+    def __init__(
+        self,
+        tables: ControlTables,
+        agents: Callable[[], Sequence[Agent]],
+        own: Agent,
+        *,
+        interval_s: float,
+        on_bad_records: Callable[[pa.Table], None],
+    ) -> None:
+        self._tables = tables
+        self._agents = agents
+        self._own = own
+        self._interval_s = interval_s
+        self._on_bad_records = on_bad_records
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
+        self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
+        self._fence_ids = itertools.count(1)
+        self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
+        self._stopper = ThreadPoolExecutor(4, thread_name_prefix="stop job")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; jobs are left as they are."""
+        self._inbox.put(None)
+        self._thread.join()
+        self._stopper.shutdown(wait=True, cancel_futures=True)
+
+    # -- jobs
+
+    def register(self, spec: JobSpec) -> None:
+        """Make a job known before it is deployed."""
+        with self._lock:
+            self._jobs[spec.job_id] = Job(spec)
+
+    def deploy(self, job_id: str) -> None:
+        """Start the next attempt of a job; returns when all its tasks run.
+
+        Raises
+        ------
+        SabotError
+            A task could not be started; nothing is left running.
+        """
+        generation = self._tables.next_generation(job_id)
+        durable.deploy(job_id, generation)
+
+    def remove(self, job_id: str) -> None:
+        """Stop a job and forget it."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+        if job is None:
+            return
+        durable.stop_job(job_id, job.generation, "STOPPED")
+        with self._lock:
+            self._jobs.pop(job_id, None)
+            self._lock.notify_all()
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs in the order of their creation."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def job(self, job_id: str) -> Job | None:
+        """Return one job."""
+        with self._lock:
+            return self._jobs.get(job_id)
+
+    # -- what the durable workflows do (ClusterActions)
+
+    def place(self, job_id: str, generation: int) -> dict[str, str]:
+        """Spread the tasks of each operator over the agents; pinned ones go to the daemon's own."""
+        job = self._known(job_id)
+        agents = [a for a in self._agents() if a.state == "UP"]
+        if not agents:
+            text = "no agent is up"
+            raise JobError(text)
+        placement = {
+            t.task_id: self._own.agent_id if t.pinned else agents[t.index % len(agents)].agent_id
+            for t in job.spec.tasks
+        }
+        with self._lock:
+            job.generation = generation
+            job.placement = placement
+        self._tables.place(job_id, generation, placement)
+        return placement
+
+    def start_tasks(self, job_id: str, generation: int, agent_id: str) -> None:
+        """Deploy the tasks placed on `agent_id`."""
+        job = self._known(job_id)
+        with self._lock:
+            if job.generation != generation:
+                text = f"attempt {generation} of job {job_id!r} has been overtaken by {job.generation}"
+                raise JobError(text)
+            if job.state is None or job.state.attempt != generation:
+                job.state = self._new_state(job, generation)
+            placement = dict(job.placement)
+        tasks = tuple(t for t in job.spec.tasks if placement[t.task_id] == agent_id)
+        used = {o.edge_id for t in tasks for o in t.outputs} | {
+            i.edge_id for t in tasks for n in t.nodes for i in n.inputs if isinstance(i, FromEdge)
+        }
+        edges = tuple(e for e in job.spec.edges if e.edge_id in used)
+        locations = {t: self._agent(a).location for t, a in placement.items()}
+        self._agent(agent_id).call(msg.Deploy(job_id, generation, tasks, edges, locations))
+
+    def begin(self, job_id: str, generation: int) -> None:
+        """Let barriers flow."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.state is None or job.state.attempt != generation:
+                return
+            if job.state.phase is not JobPhase.DEPLOYING:
+                return
+            job.started = datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="seconds")
+            self._carry_out(job, job.state.begin(time.monotonic()))
+        self._inbox.put(_NUDGE)
+
+    def stop_tasks(self, job_id: str, generation: int) -> None:
+        """Cancel the job everywhere, up to `generation`."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None and job.state is not None and job.state.phase in (
+                JobPhase.RUNNING,
+                JobPhase.DEPLOYING,
+            ):
+                job.state.phase = JobPhase.STOPPED
+        for agent in [self._own, *self._agents()]:
+            if agent.state == "UP":
+                agent.call(msg.Cancel(job_id, generation))
+
+    def record(self, job_id: str, generation: int, state: str, error: str | None) -> None:
+        """Write the state down."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None and job.state is not None and state == "FAILED":
+                job.state.phase = JobPhase.FAILED
+                job.state.error = error
+        self._tables.set_state(job_id, generation, state, error)
+
+    def _known(self, job_id: str) -> Job:
+        with self._lock:
+            job = self._jobs.get(job_id)
+        if job is None:
+            text = f"job {job_id!r} is not there any more"
+            raise JobError(text)
+        return job
+
+    def _agent(self, agent_id: str) -> Agent:
+        if agent_id == self._own.agent_id:
+            return self._own
+        for agent in self._agents():
+            if agent.agent_id == agent_id:
+                return agent
+        text = f"agent {agent_id!r} is not there any more"
+        raise JobError(text)
+
+    def _new_state(self, job: Job, generation: int) -> JobState:
+        sources: dict[str, list[str]] = {}
+        for task in job.spec.tasks:
+            relations = [n.op.relation for n in task.nodes if isinstance(n.op, SourceOp | LogSourceOp)]
+            if relations:
+                sources[task.task_id] = relations
+        terminals = frozenset(t.task_id for t in job.spec.tasks if not t.outputs)
+        return JobState(job.spec.job_id, generation, sources, terminals, self._interval_s)
+
+    # -- reports and timers
+
+    def report(self, reports: Sequence[msg.Report]) -> None:
+        """Take reports of an agent, in order; from any thread."""
+        for report in reports:
+            self._inbox.put(report)
+
+    def agent_lost(self, agent_id: str, reason: str) -> None:
+        """Fail the jobs that had tasks on a dead agent."""
+        with self._lock:
+            hit = [j for j in self._jobs.values() if agent_id in j.placement.values()]
+        for job in hit:
+            error = JobError(f"agent {agent_id!r} was lost ({reason})", hint="drop and create it again, or restart sabotd")
+            task = next(t for t, a in job.placement.items() if a == agent_id)
+            self._inbox.put(msg.TaskFailed(job.spec.job_id, job.generation, task, error.to_wire()))
+
+    def _run(self) -> None:
+        timers: list[tuple[float, str]] = []
+        while True:
+            wait_s = max(0.0, timers[0][0] - time.monotonic()) if timers else None
+            try:
+                report = self._inbox.get(timeout=wait_s)
+            except queue.Empty:
+                report = _NUDGE
+            if report is None:
+                return
+            now = time.monotonic()
+            with self._lock:
+                if report is not _NUDGE:
+                    self._take(report, now)
+                while timers and timers[0][0] <= now:
+                    _, job_id = heapq.heappop(timers)
+                    job = self._jobs.get(job_id)
+                    if job is not None and job.state is not None:
+                        self._carry_out(job, job.state.tick(now))
+                waiting = {job_id for _, job_id in timers}
+                for job_id, job in self._jobs.items():
+                    if job_id not in waiting and job.state is not None and (due := job.state.due()) is not None:
+                        heapq.heappush(timers, (due, job_id))
+
+    def _take(self, report: msg.Report, now: float) -> None:
+        job = self._jobs.get(report.job_id)
+        if job is None or job.state is None:
+            return
+        if isinstance(report, msg.BadRecordReport) and report.attempt == job.state.attempt:
+            self._on_bad_records(_error_rows(report))
+        self._carry_out(job, job.state.report(report, now))
+        if isinstance(report, msg.FenceReached):
+            self._lock.notify_all()
+
+    def _carry_out(self, job: Job, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Inject(barrier=barrier):
+                    assert job.state is not None
+                    for agent_id in sorted({job.placement[t] for t in job.state.sources}):
+                        self._agent(agent_id).post(barrier)
+                case Completed():
+                    self._lock.notify_all()
+                case Finished():
+                    log.info("job %s has finished", job.spec.job_id)
+                    self._stopper.submit(durable.stop_job, job.spec.job_id, job.generation, "FINISHED")
+                    self._lock.notify_all()
+                case Failed(error=error):
+                    log.error("job %s failed: %s", job.spec.job_id, error["message"])
+                    self._stopper.submit(
+                        durable.stop_job, job.spec.job_id, job.generation, "FAILED", str(error["message"])
+                    )
+                    self._lock.notify_all()
+
+    # -- FLUSH
+
+    def fence(self, job_id: str, cancelled: threading.Event) -> None:
+        """Wait until all that the job's sources held when this was called is visible and written.
+
+        Raises
+        ------
+        JobError
+            The job has failed, or its sources cannot tell.
+        """
+        fence_id = next(self._fence_ids)
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return
+            while job.state is None or job.state.phase is JobPhase.DEPLOYING:
+                self._wait(cancelled)
+            state = job.state
+            state.fence(fence_id)
+            if state.phase is JobPhase.RUNNING:
+                command = msg.Fence(job_id, state.attempt, fence_id)
+                for agent_id in sorted({job.placement[t] for t in state.sources}):
+                    self._agent(agent_id).post(command)
+            try:
+                while not state.fence_passed(fence_id):
+                    if state.phase is JobPhase.FAILED:
+                        text = f"job {job_id!r} failed: {state.error}"
+                        raise JobError(text, hint="SHOW JOBS tells the state of every job")
+                    if (unknown := state.fence_error(fence_id)) is not None:
+                        text = f"job {job_id!r} cannot tell what its source holds: {unknown}"
+                        raise JobError(text)
+                    if self._jobs.get(job_id) is not job or state.phase is JobPhase.STOPPED:
+                        return  # dropped meanwhile
+                    self._wait(cancelled)
+            finally:
+                state.drop_fence(fence_id)
+
+    def _wait(self, cancelled: threading.Event) -> None:
+        self._lock.wait(0.2)
+        if cancelled.is_set():
+            text = "canceled by the user"
+            raise SabotError(text, sqlstate="57014")
+
+
+_NUDGE = msg.SourceState("", -1, "", "")
+"""Wakes the coordinator's thread to look at its timers."""
+
+
+def _error_rows(report: msg.BadRecordReport) -> pa.Table:
+    now = datetime.datetime.now(datetime.UTC)
+    offsets, payloads, reasons = zip(*report.records, strict=True)
+    count = len(report.records)
+    return pa.table(
+        {
+            "seen_at": pa.array([now] * count, pa.timestamp("us", tz="UTC")),
+            "job": [report.job_id] * count,
+            "source": [report.source] * count,
+            "offset": list(offsets),
+            "payload": [p.decode("utf-8", "backslashreplace") for p in payloads],
+            "reason": list(reasons),
+        }
+    )
+
+
