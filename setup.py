@@ -13,7 +13,7 @@ EXTENSIONS = [
     Extension(
         os.path.splitext(source)[0].replace("/", "."),
         [source],
-        depends=glob.glob(os.path.join(os.path.dirname(source), "kernels", "*.pxi")),
+        depends=glob.glob(os.path.join(os.path.dirname(source), "kernels", "*.[ph]*")),
         extra_compile_args=["-O3", "-fno-strict-aliasing"],
     )
     for source in SOURCES

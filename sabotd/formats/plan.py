@@ -41,7 +41,7 @@ class ColumnPlan:
     """A column or a nested field.
 
     `width` is the bytes a value takes (0 for strings, STRUCT and LIST). `scale` is a DECIMAL's digits after the point,
-    or a TIMESTAMP's ticks a second; `precision` a DECIMAL's digits.
+    or a TIMESTAMP's ticks a second; `precision` a DECIMAL's digits. `sql_type` is what errors call the type.
     """
 
     name: str
@@ -51,6 +51,7 @@ class ColumnPlan:
     precision: int = 0
     scale: int = 0
     children: tuple[ColumnPlan, ...] = ()
+    sql_type: str = ""
 
 
 _UNIT_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -69,40 +70,40 @@ def plan_column(name: str, text: str) -> ColumnPlan:
     arrow = arrow_type(text)
     upper = text.upper()
     if match := _LIST.match(text):
-        return ColumnPlan(name, Kind.LIST, arrow, children=(plan_column("item", match[1]),))
+        return ColumnPlan(name, Kind.LIST, arrow, children=(plan_column("item", match[1]),), sql_type=text)
     if pa.types.is_struct(arrow):
         children = tuple(plan_column(n, t) for n, t in struct_fields(text))
-        return ColumnPlan(name, Kind.STRUCT, arrow, children=children)
+        return ColumnPlan(name, Kind.STRUCT, arrow, children=children, sql_type=text)
     if upper in ("JSON", "JSONB"):
-        return ColumnPlan(name, Kind.JSON, arrow)
+        return ColumnPlan(name, Kind.JSON, arrow, sql_type=upper)
     if upper == "UUID":
-        return ColumnPlan(name, Kind.UUID, arrow)
+        return ColumnPlan(name, Kind.UUID, arrow, sql_type=upper)
     return _plan_scalar(name, text, arrow)
 
 
 def _plan_scalar(name: str, text: str, arrow: pa.DataType) -> ColumnPlan:
     if pa.types.is_boolean(arrow):
-        return ColumnPlan(name, Kind.BOOLEAN, arrow, width=1)
+        return ColumnPlan(name, Kind.BOOLEAN, arrow, width=1, sql_type=text)
     if pa.types.is_signed_integer(arrow):
-        return ColumnPlan(name, Kind.INT, arrow, width=arrow.bit_width // 8)
+        return ColumnPlan(name, Kind.INT, arrow, width=arrow.bit_width // 8, sql_type=text)
     if pa.types.is_unsigned_integer(arrow):
-        return ColumnPlan(name, Kind.UINT, arrow, width=arrow.bit_width // 8)
+        return ColumnPlan(name, Kind.UINT, arrow, width=arrow.bit_width // 8, sql_type=text)
     if pa.types.is_float32(arrow):
-        return ColumnPlan(name, Kind.FLOAT, arrow, width=4)
+        return ColumnPlan(name, Kind.FLOAT, arrow, width=4, sql_type=text)
     if pa.types.is_float64(arrow):
-        return ColumnPlan(name, Kind.DOUBLE, arrow, width=8)
+        return ColumnPlan(name, Kind.DOUBLE, arrow, width=8, sql_type=text)
     if pa.types.is_decimal128(arrow):
-        return ColumnPlan(name, Kind.DECIMAL, arrow, width=16, precision=arrow.precision, scale=arrow.scale)
+        return ColumnPlan(name, Kind.DECIMAL, arrow, width=16, precision=arrow.precision, scale=arrow.scale, sql_type=text)
     if pa.types.is_string(arrow):
-        return ColumnPlan(name, Kind.VARCHAR, arrow)
+        return ColumnPlan(name, Kind.VARCHAR, arrow, sql_type=text)
     if pa.types.is_binary(arrow):
-        return ColumnPlan(name, Kind.BLOB, arrow)
+        return ColumnPlan(name, Kind.BLOB, arrow, sql_type=text)
     if pa.types.is_date32(arrow):
-        return ColumnPlan(name, Kind.DATE, arrow, width=4)
+        return ColumnPlan(name, Kind.DATE, arrow, width=4, sql_type=text)
     if pa.types.is_time64(arrow):
-        return ColumnPlan(name, Kind.TIME, arrow, width=8)
+        return ColumnPlan(name, Kind.TIME, arrow, width=8, sql_type=text)
     if pa.types.is_timestamp(arrow):
-        return ColumnPlan(name, Kind.TIMESTAMP, arrow, width=8, scale=_UNIT_TICKS[arrow.unit])
+        return ColumnPlan(name, Kind.TIMESTAMP, arrow, width=8, scale=_UNIT_TICKS[arrow.unit], sql_type=text)
     msg = f"column {name!r} of type {text} cannot be decoded"
     raise SqlError(msg, hint="declare it as VARCHAR or JSON and convert it in the query", sqlstate="0A000")
 
