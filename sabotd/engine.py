@@ -23,6 +23,8 @@ class StatementResult(Protocol):
     """What a statement gave. Close it, read or not.
 
     ``batches()`` may be read once. A SUBSCRIBE's never ends; `cancel` (from any thread) ends it within 0.2 s.
+    Its columns are ``__epoch`` (int64), the relation's columns, and ``__weight`` (int32: +n inserted, -n deleted);
+    the rows of one epoch belong together.
     """
 
     schema: pa.Schema
