@@ -54,6 +54,8 @@ class CreateTable:
     ddl: str
     text: str
     span: Span
+    append_only: bool = False
+    """``APPEND ONLY`` was written: rows are only ever added."""
 
 
 @dataclass(frozen=True)

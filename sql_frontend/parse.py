@@ -1,0 +1,298 @@
+"""SQL text to statements: the first words choose, clauses are read off the lexemes, queries stay text."""
+
+from __future__ import annotations
+
+from sabot.errors import Span, SqlError
+from sql_frontend.clauses import options
+from sql_frontend.cursor import Cursor, nearest
+from sql_frontend.parse_create import parse_create
+from sql_frontend.split import LexemeKind, Piece, split_statements
+from sql_frontend.statements import (
+    CreateSink,
+    CreateView,
+    Describe,
+    Drop,
+    Explain,
+    Flush,
+    Insert,
+    Select,
+    SetOption,
+    Show,
+    Statement,
+    Subscribe,
+)
+
+_QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "FROM", "TABLE"})
+_STATEMENT_WORDS = (
+    "CREATE DROP SHOW DESCRIBE DESC EXPLAIN SET RESET FLUSH INSERT SUBSCRIBE SELECT WITH VALUES FROM TABLE".split()
+)
+_SHOWN = (
+    "SOURCES",
+    "TABLES",
+    "VIEWS",
+    "MATERIALIZED VIEWS",
+    "SINKS",
+    "JOBS",
+    "AGENTS",
+    "ALL",
+)
+_NOT_YET = {
+    "UPDATE": "a table with a primary key is updated by INSERT with the same key",
+    "DELETE": "rows of a table cannot be deleted yet; DROP TABLE removes all",
+    "MERGE": "a table with a primary key is updated by INSERT with the same key",
+    "TRUNCATE": "DROP TABLE and CREATE TABLE",
+    "ALTER": "DROP it and CREATE it again",
+    "COPY": "read files with CREATE SOURCE ... (connector = 'file'), write them with CREATE SINK",
+    "BEGIN": "each statement stands alone",
+    "START": "each statement stands alone",
+    "COMMIT": "each statement stands alone",
+    "ROLLBACK": "each statement stands alone",
+    "GRANT": None,
+    "REVOKE": None,
+    "PREPARE": "prepare statements through the client's API",
+    "EXECUTE": "prepare statements through the client's API",
+    "CALL": None,
+    "ATTACH": None,
+    "DETACH": None,
+    "INSTALL": None,
+    "LOAD": None,
+    "PRAGMA": None,
+    "USE": "there is one schema, 'public'",
+    "ANALYZE": None,
+    "VACUUM": None,
+    "PIVOT": "write SELECT * FROM (PIVOT ...)",
+    "SUMMARIZE": "write SELECT * FROM (SUMMARIZE ...)",
+}
+
+
+def parse_script(text: str) -> list[Statement]:
+    """Return the statements of a script.
+
+    Raises
+    ------
+    SqlError
+        At the first statement that cannot be read; its `text` is the whole script.
+    """
+    statements = []
+    for piece in split_statements(text):
+        try:
+            statements.append(_parse_piece(piece))
+        except SqlError as error:
+            raise _moved(error, piece.span.start, text) from error
+    return statements
+
+
+def parse_statement(text: str) -> Statement:
+    """Return the one statement of `text`; a semicolon after it is fine.
+
+    Raises
+    ------
+    SqlError
+        If it cannot be read, or there is none, or more than one.
+    """
+    pieces = split_statements(text)
+    if not pieces:
+        msg = "there is no statement"
+        raise SqlError(msg, span=Span(0, len(text)), text=text)
+    if len(pieces) > 1:
+        msg = "expected one statement, found another after it"
+        raise SqlError(msg, span=pieces[1].span, text=text, hint="send them one at a time")
+    try:
+        return _parse_piece(pieces[0])
+    except SqlError as error:
+        raise _moved(error, pieces[0].span.start, text) from error
+
+
+def _moved(error: SqlError, by: int, text: str) -> SqlError:
+    span = Span(error.span.start + by, error.span.end + by) if error.span else None
+    return SqlError(error.message, span=span, text=text, hint=error.hint, sqlstate=error.sqlstate)
+
+
+def _parse_piece(piece: Piece) -> Statement:
+    return _parse(Cursor(piece.text), piece.span)
+
+
+def _parse(cur: Cursor, span: Span) -> Statement:
+    first = cur.peek()
+    assert first is not None
+    word = first.value.upper() if first.kind is LexemeKind.WORD else ""
+    match word:
+        case "CREATE":
+            return parse_create(cur, span)
+        case "DROP":
+            return _drop(cur, span)
+        case "SHOW":
+            return _show(cur, span)
+        case "DESCRIBE" | "DESC":
+            cur.at += 1
+            cur.accept_one({"TABLE", "VIEW", "SOURCE", "SINK"})
+            name = cur.relation_name("the name of what to describe")
+            cur.finish()
+            return Describe(name, cur.text, span)
+        case "EXPLAIN":
+            return _explain(cur, span)
+        case "SET" | "RESET":
+            return _set(cur, span)
+        case "FLUSH":
+            cur.at += 1
+            cur.finish()
+            return Flush(cur.text, span)
+        case "INSERT":
+            return _insert(cur, span)
+        case "SUBSCRIBE":
+            return _subscribe(cur, span)
+        case _ if word in _QUERY_WORDS or cur.at_symbol("("):
+            return _select(cur, span)
+    here = cur.here()
+    written = cur.text[here.start : here.end]
+    if word in _NOT_YET:
+        raise cur.error(f"{word} is not supported", span=here, hint=_NOT_YET[word], sqlstate="0A000")
+    hint = nearest(word, _STATEMENT_WORDS) if word else None
+    raise cur.error(f"a statement cannot begin with {written!r}", span=here, hint=hint)
+
+
+def _select(cur: Cursor, span: Span) -> Select:
+    """A query is DuckDB's to read; only data-changing statements behind a WITH are kept out."""
+    depth = 0
+    while (item := cur.peek()) is not None:
+        if item.kind is LexemeKind.SYMBOL and item.value in "()":
+            depth += 1 if item.value == "(" else -1
+        at_head = depth == 0 and (cur.at == 0 or cur.items[cur.at - 1].value == ")")
+        if at_head and (cur.at_words("INSERT", "INTO") or cur.at_words("UPDATE") or cur.at_words("DELETE", "FROM")):
+            hint = "write INSERT INTO t WITH ... SELECT"
+            raise cur.error("a statement that changes data cannot follow WITH", span=cur.here(), hint=hint)
+        cur.at += 1
+    return Select(cur.text, cur.text, span)
+
+
+def _drop(cur: Cursor, span: Span) -> Drop:
+    cur.expect("DROP")
+    here = cur.here()
+    if cur.accept("MATERIALIZED", "VIEW"):
+        kind = "materialized view"
+    else:
+        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK"})
+        if word is None:
+            item = cur.peek()
+            if item is None:
+                raise cur.unexpected("what to drop")
+            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK")
+            hint = nearest(item.value, known) or "one can drop " + ", ".join(known)
+            raise cur.error(f"cannot drop {item.value!r}", span=here, hint=hint)
+        kind = word.lower()
+    if_exists = cur.accept("IF", "EXISTS")
+    names = [cur.relation_name(f"the name of the {kind}")]
+    while cur.accept_symbol(","):
+        names.append(cur.relation_name(f"the name of the {kind}"))
+    cascade = cur.accept_one({"CASCADE", "RESTRICT"}) == "CASCADE"
+    cur.finish()
+    return Drop(kind, tuple(names), if_exists, cascade, cur.text, span)
+
+
+def _show(cur: Cursor, span: Span) -> Show:
+    cur.expect("SHOW")
+    if cur.accept("MATERIALIZED", "VIEWS"):
+        what = "materialized views"
+    else:
+        what = cur.name("what to show").lower()
+        while cur.accept_symbol("."):
+            what += "." + cur.name("a setting")
+    if cur.peek() is not None:
+        hint = nearest(what, _SHOWN)
+        raise cur.error(f"expected the end of the statement after SHOW {what.upper()}", span=cur.here(), hint=hint)
+    return Show(what, cur.text, span)
+
+
+def _explain(cur: Cursor, span: Span) -> Explain:
+    cur.expect("EXPLAIN")
+    analyze = cur.accept("ANALYZE")
+    first, second = cur.peek(), cur.peek(1)
+    if first is None:
+        raise cur.unexpected("a statement, or the name of a view or sink")
+    starts = first.kind is LexemeKind.WORD and first.value.upper() in _STATEMENT_WORDS
+    if not starts and (second is None or cur.at_symbol(".", 1)):
+        name = cur.relation_name("the name of a view or sink")
+        cur.finish()
+        return Explain(name, analyze, cur.text, span)
+    begin = first.start
+    inner_text = cur.text[begin:]
+    try:
+        target = _parse(Cursor(inner_text), Span(span.start + begin, span.end))
+    except SqlError as error:
+        raise _moved(error, begin, cur.text) from error
+    planned = isinstance(target, (Select, CreateSink)) or (isinstance(target, CreateView) and target.materialized)
+    if not planned:
+        hint = "EXPLAIN a query, CREATE MATERIALIZED VIEW, CREATE SINK, or the name of what runs"
+        raise cur.error("there is no plan of this statement", span=Span(begin, first.end), hint=hint)
+    return Explain(target, analyze, cur.text, span)
+
+
+def _set(cur: Cursor, span: Span) -> SetOption:
+    reset = cur.accept("RESET")
+    if not reset:
+        cur.expect("SET")
+        cur.accept_one({"SESSION", "LOCAL"})
+    if cur.accept("TIME", "ZONE"):
+        name = "timezone"
+    else:
+        name = cur.name("a setting").lower()
+        while cur.accept_symbol("."):
+            name += "." + cur.name("a setting")
+        if not reset and not cur.accept_symbol("=") and not cur.accept("TO"):
+            raise cur.unexpected("'=' or TO")
+    if reset:
+        cur.finish()
+        return SetOption(name, None, cur.text, span)
+    first = cur.peek()
+    if first is None:
+        raise cur.unexpected("a value")
+    rest = cur.items[cur.at :]
+    written = cur.text[first.start : rest[-1].end]
+    if len(rest) == 1:
+        is_default = first.kind is LexemeKind.WORD and first.value.upper() == "DEFAULT"
+        return SetOption(name, None if is_default else first.value, cur.text, span)
+    return SetOption(name, written, cur.text, span)
+
+
+def _insert(cur: Cursor, span: Span) -> Insert:
+    cur.expect("INSERT")
+    cur.expect("INTO")
+    table = cur.relation_name("the table's name")
+    columns: list[str] = []
+    if cur.at_symbol("(") and not _query_follows(cur):
+        cur.at += 1
+        columns.append(cur.name("a column name"))
+        while cur.accept_symbol(","):
+            columns.append(cur.name("a column name"))
+        cur.expect_symbol(")")
+    starts = cur.peek()
+    if starts is None or not (
+        cur.at_symbol("(")
+        or (starts.kind is LexemeKind.WORD and starts.value.upper() in {*_QUERY_WORDS, "DEFAULT"})
+    ):
+        raise cur.unexpected("VALUES or a query")
+    return Insert(table, tuple(columns), cur.text, cur.text, span)
+
+
+def _query_follows(cur: Cursor) -> bool:
+    """``INSERT INTO t (SELECT ...)`` names no columns."""
+    item = cur.peek(1)
+    return item is not None and item.kind is LexemeKind.WORD and item.value.upper() in {"SELECT", "WITH", "VALUES"}
+
+
+def _subscribe(cur: Cursor, span: Span) -> Subscribe:
+    cur.expect("SUBSCRIBE")
+    cur.accept("TO")
+    name = cur.relation_name("the name of a view or table")
+    snapshot = True
+    if cur.accept("WITH"):
+        pairs, spans = options(cur)
+        for (key, value), (_, at) in zip(pairs, spans, strict=True):
+            if key != "snapshot":
+                raise cur.error(f"unknown option {key!r}", span=at, hint="the option is snapshot = true | false")
+            if value.lower() not in ("true", "false"):
+                raise cur.error(f"snapshot cannot be {value!r}", span=at, hint="write true or false")
+            snapshot = value.lower() == "true"
+    cur.finish()
+    return Subscribe(name, snapshot, cur.text, span)
+
