@@ -1,0 +1,74 @@
+"""SQL text that several operators need: column lists, stored types, key conditions, consolidation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from planner.task_spec import Columns
+from sabot.ids import WEIGHT
+from sabot.schema import arrow_type, quote
+from sabotd.state.duckdb_state import stored_type
+
+Batches = list[pa.RecordBatch]
+
+
+def arrow_columns(columns: Columns, *, weighted: bool = False) -> pa.Schema:
+    """Return the Arrow schema of `columns`, with ``__weight`` (int32) last if `weighted`."""
+    fields = [pa.field(c.name, arrow_type(c.type)) for c in columns]
+    if weighted:
+        fields.append(pa.field(WEIGHT, pa.int32()))
+    return pa.schema(fields)
+
+
+def names(columns: Columns, prefix: str = "") -> list[str]:
+    """Return the quoted column names, each after `prefix`."""
+    return [prefix + quote(c.name) for c in columns]
+
+
+def declarations(columns: Columns, *, weighted: bool = False) -> str:
+    """Return the column definitions of a state table."""
+    parts = [f"{quote(c.name)} {stored_type(c.type)}" for c in columns]
+    if weighted:
+        parts.append(f"{quote(WEIGHT)} BIGINT")
+    return ", ".join(parts)
+
+
+def same_key(left: Iterable[str], right: Iterable[str], *, null_safe: bool) -> str:
+    """Return the condition that two keys are equal; without keys, true.
+
+    ``=`` prunes row groups by the range of the built side and needs a third of the time; ``null_safe`` (NULL is a
+    key) is for epochs that hold a NULL.
+    """
+    sign = "IS NOT DISTINCT FROM" if null_safe else "="
+    return " AND ".join(f"{a} {sign} {b}" for a, b in zip(left, right, strict=True)) or "true"
+
+
+def has_null(batches: Batches, columns: Sequence[str]) -> bool:
+    """Return whether any of `columns` holds a NULL."""
+    return any(batch.column(name).null_count for batch in batches for name in columns)
+
+
+def row_count(batches: Batches) -> int:
+    """Return the rows of all `batches`."""
+    return sum(batch.num_rows for batch in batches)
+
+
+def consolidated(columns: Columns, source: str, *, weighted: bool) -> str:
+    """Return the SELECT that sums the weights of equal rows of `source` and drops those that sum to zero."""
+    cols = ", ".join(names(columns))
+    weight = f"sum({quote(WEIGHT)})" if weighted else "count(*)"
+    group = f" GROUP BY {cols}" if cols else ""
+    comma = ", " if cols else ""
+    return f"SELECT {cols}{comma}CAST({weight} AS BIGINT) AS {quote(WEIGHT)} FROM {source}{group} HAVING {weight} <> 0"
+
+
+def repeated(columns: Columns, source: str) -> str:
+    """Return the SELECT that gives each row of `source` as often as its weight says (never for a weight below 1)."""
+    cols = ", ".join(names(columns))
+    weight = quote(WEIGHT)
+    return (
+        f"SELECT {cols} FROM {source} WHERE {weight} = 1 UNION ALL "
+        f"SELECT {cols} FROM (SELECT *, unnest(range({weight})) FROM {source} WHERE {weight} > 1)"
+    )

@@ -1,0 +1,59 @@
+"""From an operator of the plan to one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from planner import task_spec
+from sabot.errors import InternalError
+from sabotd.operators.base import Operator
+from sabotd.operators.close_agg import CloseAgg
+from sabotd.operators.close_filter import CloseFilter
+from sabotd.operators.final_agg import FinalAgg
+from sabotd.operators.join import Join
+from sabotd.operators.partial_agg import PartialAgg
+from sabotd.operators.recompute import Recompute
+from sabotd.operators.sql import Sql, Union
+from sabotd.state.duckdb_state import TaskDatabase
+
+
+def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Sequence[pa.Schema]) -> Operator:
+    """Open one operator over the task's database.
+
+    Parameters
+    ----------
+    op : planner.task_spec.Operator
+        Any but sources, materialized views and sinks, which the agent makes.
+    db : TaskDatabase
+        Shared by the operators of a task; each has its own connection and tables in it.
+    input_schemas : sequence of pyarrow.Schema
+        The schema of each input port, ``__weight`` included where the stream has it.
+
+    Raises
+    ------
+    InternalError
+        If the plan is wrong: SQL that does not bind, columns that differ.
+    """
+    schemas = list(input_schemas)
+    match op:
+        case task_spec.SqlOp():
+            return Sql(op, db, schemas[0])
+        case task_spec.UnionOp():
+            return Union(op, schemas)
+        case task_spec.PartialAggOp():
+            return PartialAgg(op, db, schemas[0])
+        case task_spec.FinalAggOp(close_column=None):
+            return FinalAgg(op, db, schemas[0])
+        case task_spec.FinalAggOp():
+            return CloseAgg(op, db, schemas[0])
+        case task_spec.RecomputeOp():
+            return Recompute(op, db, schemas)
+        case task_spec.JoinOp():
+            return Join(op, db, schemas)
+        case task_spec.CloseFilterOp():
+            return CloseFilter(op, db, schemas[0])
+        case _:
+            msg = f"operator {type(op).__name__!r} is not made here"
+            raise InternalError(msg)

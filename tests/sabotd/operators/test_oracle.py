@@ -1,0 +1,202 @@
+import random
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from planner.task_spec import (
+    ColumnSpec,
+    FinalAggOp,
+    JoinOp,
+    PartialAggOp,
+    PartialColumn,
+    RecomputeOp,
+)
+from tests.oracle.harness import Bag, History, Instances, batch_answer, columns, cuts, fold
+
+ROWS = pa.schema([("k", pa.int64()), ("s", pa.string()), ("v", pa.int64()), ("f", pa.float64())])
+KEY = columns(k="BIGINT", s="VARCHAR")
+PARALLELISM = (1, 2, 4, 7)
+
+
+def rows(rng: random.Random, keys: int = 12) -> tuple[object, ...]:
+    """Skewed keys with NULLs, values with NULLs, duplicates; floats that sum without rounding."""
+    k = None if rng.random() < 0.1 else min(rng.randrange(keys), rng.randrange(keys))
+    s = rng.choice((None, "", "a", "b"))
+    v = None if rng.random() < 0.2 else rng.randint(-5, 5)
+    f = rng.choice((None, 0.5, -0.0, 0.0, 2.25, -3.5))
+    return k, s, v, f
+
+
+def partial_op(keys: bool, weighted: bool, minmax: bool) -> PartialAggOp:
+    w = "__weight" if weighted else "1"
+    items = ["k", "s"] if keys else []
+    items += [
+        f"coalesce(sum({w}), 0) AS __rows",
+        f"sum(v * {w}) AS sv",
+        f"coalesce(sum({w}) FILTER (v IS NOT NULL), 0) AS nv",
+        f"sum(f * {w}) AS sf",
+        f"coalesce(sum({w}) FILTER (f IS NOT NULL), 0) AS nf",
+    ]
+    partials = [("__rows", "BIGINT", "sum"), ("sv", "HUGEINT", "sum"), ("nv", "BIGINT", "sum")]
+    partials += [("sf", "DOUBLE", "sum"), ("nf", "BIGINT", "sum")]
+    if minmax:
+        items += ["min(v) AS lo", "max(s) AS hi"]
+        partials += [("lo", "BIGINT", "min"), ("hi", "VARCHAR", "max")]
+    sql = f"SELECT {', '.join(items)} FROM input" + (" GROUP BY k, s" if keys else "")
+    return PartialAggOp(sql, KEY if keys else (), tuple(PartialColumn(*p) for p in partials))
+
+
+def final_op(partial: PartialAggOp, minmax: bool) -> FinalAggOp:
+    results = [
+        ("n", "BIGINT", "__rows"),
+        ("total", "HUGEINT", "CASE WHEN nv = 0 THEN NULL ELSE sv END AS total"),
+        ("mean", "DOUBLE", "CASE WHEN nf = 0 THEN NULL ELSE sf / nf END"),
+    ]
+    if minmax:
+        results += [("lo", "BIGINT", "lo"), ("hi", "VARCHAR", "hi")]
+    out = (*partial.keys, *(ColumnSpec(name, kind) for name, kind, _ in results))
+    return FinalAggOp(partial.keys, partial.partials, tuple(sql for *_, sql in results), out)
+
+
+@pytest.mark.parametrize("parallelism", PARALLELISM)
+@pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "global"])
+@pytest.mark.parametrize("weighted", [True, False], ids=["weighted", "append-only"])
+def test_aggregate_equals_batch_at_every_barrier(weighted: bool, keyed: bool, parallelism: int) -> None:
+    rng = random.Random(f"{weighted}{keyed}{parallelism}")
+    history = History(rng, ROWS, lambda: rows(rng), weighted=weighted)
+    partial = partial_op(keyed, weighted, minmax=not weighted)
+    final = final_op(partial, minmax=not weighted)
+    source = ROWS.append(pa.field("__weight", pa.int32())) if weighted else ROWS
+    keys = ("k", "s") if keyed else ()
+    # partials run on whatever task has the rows: by value here, so that groups meet only in the final
+    first = Instances(partial, [source], [("v",)], parallelism)
+    shuffled = pa.schema([(c.name, t) for c, t in zip(final.keys, (pa.int64(), pa.string()), strict=False)])
+    for p in partial.partials:
+        shuffled = shuffled.append(pa.field(p.name, ARROW[p.type]))
+    second = Instances(final, [shuffled], [keys], parallelism if keyed else 1)
+    extra = "" if weighted else ", min(v), max(s)"
+    by = "k, s, " if keyed else ""
+    sql = f"SELECT {by}count(*), sum(v), avg(f){extra} FROM t" + (" GROUP BY k, s" if keyed else "")
+    view: Bag = Counter()
+    for epoch, size in enumerate((0, 40, 1, 200, 0, 120, 30)):
+        for piece in cuts(rng, history.epoch(size), rng.randint(1, 5)):
+            for out in first.feed(0, piece):
+                second.feed(0, out)
+        for out in first.barrier(epoch):
+            for part in cuts(rng, out, 2):
+                fold(view, second.feed(0, part))
+        changes = second.barrier(epoch)
+        assert_consolidated(changes)
+        fold(view, changes)
+        assert view == batch_answer(sql, {"t": history.table()})
+        assert all(weight == 1 for weight in view.values())
+    first.close()
+    second.close()
+
+
+ARROW = {
+    "BIGINT": pa.int64(),
+    "HUGEINT": pa.decimal128(38, 0),
+    "DOUBLE": pa.float64(),
+    "VARCHAR": pa.string(),
+}
+
+
+def assert_consolidated(changes: list[pa.RecordBatch]) -> None:
+    """No row is both retracted and inserted, none has weight 0."""
+    seen = [row[:-1] for batch in changes for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
+    assert len(seen) == len(set(seen))
+    for batch in changes:
+        assert batch.num_rows
+        assert 0 not in batch.column("__weight").to_pylist()
+
+
+LEFT = pa.schema([("a", pa.int64()), ("x", pa.string())])
+RIGHT = pa.schema([("b", pa.int64()), ("y", pa.float64())])
+
+
+@pytest.mark.parametrize("parallelism", PARALLELISM)
+@pytest.mark.parametrize("weighted", [(True, True), (True, False), (False, False)], ids=str)
+@pytest.mark.parametrize("residual", [None, "y > 0 OR x = 'a'"])
+def test_join_equals_batch_at_every_barrier(
+    weighted: tuple[bool, bool], residual: str | None, parallelism: int
+) -> None:
+    rng = random.Random(f"{weighted}{residual}{parallelism}")
+    left = History(rng, LEFT, lambda: rows(rng)[:2], weighted=weighted[0])
+    right = History(rng, RIGHT, lambda: rows(rng)[::3], weighted=weighted[1])
+    one, two = columns(a="BIGINT", x="VARCHAR"), columns(b="BIGINT", y="DOUBLE")
+    op = JoinOp(one, two, ("a",), ("b",), weighted, one + two, residual)
+    instances = Instances(op, [left.schema, right.schema], [("a",), ("b",)], parallelism)
+    sql = "SELECT a, x, b, y FROM l JOIN r ON a = b" + (f" WHERE {residual}" if residual else "")
+    view: Bag = Counter()
+    for epoch, size in enumerate((0, 20, 40, 1, 60)):
+        pieces = [(0, p) for p in cuts(rng, left.epoch(size), 3)]
+        pieces += [(1, p) for p in cuts(rng, right.epoch(rng.randint(0, 40)), 3)]
+        rng.shuffle(pieces)
+        for port, piece in pieces:
+            fold(view, instances.feed(port, piece))
+        fold(view, instances.barrier(epoch))
+        assert view == batch_answer(sql, {"l": left.table(), "r": right.table()})
+    instances.close()
+
+
+RECOMPUTED = {
+    "median": ("SELECT k, median(v) AS m, string_agg(s, ',' ORDER BY s) AS t FROM input GROUP BY k", "k"),
+    "top 2": (
+        "SELECT k, s, v FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY v DESC NULLS LAST, s, f) AS r FROM"
+        " input) WHERE r <= 2",
+        "k",
+    ),
+    "distinct": ("SELECT DISTINCT k, s FROM input", "k"),
+    "global": ("SELECT count(*) AS n, min(v) AS lo FROM input", ""),
+    "with": ("WITH a AS (SELECT k, sum(v) AS n FROM input GROUP BY k) SELECT k, n FROM a WHERE n > 2", "k"),
+}
+RECOMPUTED_COLUMNS = {
+    "median": columns(k="BIGINT", m="DOUBLE", t="VARCHAR"),
+    "top 2": columns(k="BIGINT", s="VARCHAR", v="BIGINT"),
+    "distinct": columns(k="BIGINT", s="VARCHAR"),
+    "global": columns(n="BIGINT", lo="BIGINT"),
+    "with": columns(k="BIGINT", n="HUGEINT"),
+}
+
+
+@pytest.mark.parametrize("name", RECOMPUTED)
+@pytest.mark.parametrize("parallelism", [1, 4])
+@pytest.mark.parametrize("weighted", [True, False], ids=["weighted", "append-only"])
+def test_recompute_equals_batch_at_every_barrier(name: str, weighted: bool, parallelism: int) -> None:
+    sql, key = RECOMPUTED[name]
+    rng = random.Random(f"{name}{weighted}{parallelism}")
+    history = History(rng, ROWS, lambda: rows(rng), weighted=weighted)
+    inputs = columns(k="BIGINT", s="VARCHAR", v="BIGINT", f="DOUBLE")
+    keys = (key,) if key else ()
+    op = RecomputeOp((inputs,), (keys,), sql, RECOMPUTED_COLUMNS[name])
+    instances = Instances(op, [history.schema], [keys], parallelism if key else 1)
+    view: Bag = Counter()
+    for epoch, size in enumerate((0, 30, 1, 60, 0, 30)):
+        for piece in cuts(rng, history.epoch(size), 3):
+            instances.feed(0, piece)
+        changes = instances.barrier(epoch)
+        assert_consolidated(changes)
+        fold(view, changes)
+        assert view == batch_answer(sql.replace("input", "t"), {"t": history.table()})
+    instances.close()
+
+
+def test_recompute_of_two_inputs_is_an_outer_join() -> None:
+    rng = random.Random(5)
+    left = History(rng, LEFT, lambda: rows(rng)[:2], weighted=True)
+    right = History(rng, RIGHT, lambda: rows(rng)[::3], weighted=False)
+    one, two = columns(a="BIGINT", x="VARCHAR"), columns(b="BIGINT", y="DOUBLE")
+    sql = "SELECT a, x, b, y FROM input LEFT JOIN input_1 ON a = b"
+    op = RecomputeOp((one, two), (("a",), ("b",)), sql, one + two)
+    instances = Instances(op, [left.schema, right.schema], [("a",), ("b",)], 2)
+    view: Bag = Counter()
+    for epoch in range(4):
+        for port, history in enumerate((left, right)):
+            for piece in cuts(rng, history.epoch(25), 2):
+                instances.feed(port, piece)
+        fold(view, instances.barrier(epoch))
+        batch = "SELECT a, x, b, y FROM l LEFT JOIN r ON a = b"
+        assert view == batch_answer(batch, {"l": left.table(), "r": right.table()})
+    instances.close()
