@@ -5,9 +5,11 @@ Slow on purpose: one value at a time, in the words of the definition in ``docs/s
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -96,8 +98,10 @@ def _chain(seed: int, values: Iterable[int]) -> int:
 def _float(v: float) -> int:
     if v == 0.0:
         return 0
+    if math.isnan(v):
+        return _NAN_BITS
     bits: int = struct.unpack("<Q", struct.pack("<d", v))[0]
-    return _NAN_BITS if v != v else bits
+    return bits
 
 
 def _bytes(data: bytes) -> int:
@@ -183,10 +187,10 @@ def _list_slots(column: Any) -> Iterable[list[int] | None]:
     if pa.types.is_list_view(t) or pa.types.is_large_list_view(t):
         pairs = zip(starts, whole.sizes.to_pylist(), strict=True)
         return [elements[s : s + n] for s, n in pairs]
-    return [elements[s:e] for s, e in zip(starts, starts[1:], strict=False)]
+    return [elements[s:e] for s, e in pairwise(starts)]
 
 
-def _cells(column: Any, code: str) -> list[tuple[int, ...]]:
+def _cells(column: Any, code: str) -> list[tuple[Any, ...]]:
     """The fixed-width slots as ``struct`` reads them."""
     data = column.buffers()[1]
     if data is None:

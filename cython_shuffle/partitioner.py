@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias, cast
 
 import pyarrow as pa
@@ -128,8 +129,8 @@ class Partitioner:
             return parts
         destinations = _assign(self._kernels, batch, self._columns, self._destination_of)
         bounds, order, target = self._kernels.counting_sort(destinations, self.n_partitions)
-        if batch.num_rows in (end - start for start, end in zip(bounds, bounds[1:], strict=False)):
-            return [batch if start != end else None for start, end in zip(bounds, bounds[1:], strict=False)]
+        if batch.num_rows in (end - start for start, end in pairwise(bounds)):
+            return [batch if start != end else None for start, end in pairwise(bounds)]
         ordered = self._gatherer.gather(batch, order, target)
         for p in range(self.n_partitions):
             start, end = bounds[p], bounds[p + 1]
@@ -141,7 +142,7 @@ class Partitioner:
 class RebalancePartitioner:
     """REBALANCE: round robin. A batch is dealt in contiguous runs that differ by one row at most.
 
-    A cursor goes on from batch to batch, so that the surplus rows of small batches spread evenly too. Nothing is copied.
+    A cursor goes on from batch to batch, so that the surplus rows of small batches spread evenly. Nothing is copied.
     """
 
     def __init__(self, n_partitions: int, cursor: int = 0) -> None:

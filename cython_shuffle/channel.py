@@ -1,0 +1,151 @@
+"""A bounded queue of frames from one upstream task to one downstream task (or to the wire between them)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from cython_shuffle.buffer_pool import BufferPool
+from cython_shuffle.frames import Barrier, Frame, FrameKind
+from sabot.errors import SabotError, ShuffleError
+
+
+class Channel:
+    """Frames in order, numbered from 0. One thread puts, one takes; any may abort.
+
+    Data frames take room in the pool and wait for it; barriers and the end never wait.
+    """
+
+    def __init__(self, pool: BufferPool, owner: str, name: str) -> None:
+        self.name = name
+        self._pool = pool
+        self._lane = pool.lane(owner)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._frames: deque[tuple[Frame, int]] = deque()
+        self._next_sequence = 0
+        self._listener: Callable[[], None] | None = None
+        self._error: SabotError | None = None
+        self._ended = False
+        self._starved_since_ns: int | None = None
+        self._starved_ns = 0
+
+    @property
+    def depth(self) -> int:
+        """Frames that wait to be taken."""
+        return len(self._frames)
+
+    @property
+    def starved_ns(self) -> int:
+        """Nanoseconds that the taker found nothing, up to now."""
+        with self._lock:
+            since = self._starved_since_ns
+            return self._starved_ns + (time.monotonic_ns() - since if since is not None else 0)
+
+    def put_data(self, batch: pa.RecordBatch, nbytes: int) -> int:
+        """Append rows; block while the pool has no room. Return the nanoseconds waited.
+
+        Raises
+        ------
+        SabotError
+            The channel was aborted, before or while waiting.
+        """
+        waited_ns = self._pool.acquire(self._lane, nbytes)
+        self._append(FrameKind.DATA, batch, None, nbytes)
+        return waited_ns
+
+    def put_barrier(self, barrier: Barrier) -> None:
+        """Append a barrier; raises as `put_data`."""
+        self._append(FrameKind.BARRIER, None, barrier, 0)
+
+    def put_end(self) -> None:
+        """Append the end; nothing may follow. Raises as `put_data`."""
+        self._append(FrameKind.END, None, None, 0)
+
+    def _append(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
+        with self._lock:
+            self._raise_if_aborted()
+            if self._ended:
+                raise ShuffleError(f"channel {self.name!r} has ended", hint="nothing follows the end")
+            self._ended = kind is FrameKind.END
+            self._frames.append((Frame(kind, self._next_sequence, batch, barrier), nbytes))
+            self._next_sequence += 1
+            if self._starved_since_ns is not None:
+                self._starved_ns += time.monotonic_ns() - self._starved_since_ns
+                self._starved_since_ns = None
+            self._changed.notify()
+            listener = self._listener
+        if listener is not None:
+            listener()
+
+    def poll(self) -> Frame | None:
+        """Take the next frame, or None if there is none now; raises the error of an aborted channel."""
+        return self.take(0.0)
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """As `poll`, but wait up to `timeout_s` for a frame."""
+        with self._lock:
+            if not self._frames and self._error is None and timeout_s > 0:
+                self._changed.wait(timeout_s)
+            self._raise_if_aborted()
+            if not self._frames:
+                if self._starved_since_ns is None and not self._ended:
+                    self._starved_since_ns = time.monotonic_ns()
+                return None
+            frame, nbytes = self._frames.popleft()
+        if frame.kind is FrameKind.DATA:
+            self._pool.release(self._lane, nbytes)
+        return frame
+
+    def set_listener(self, listener: Callable[[], None] | None) -> None:
+        """Have `listener` called, from any thread, when there may be something to poll; at once if there is now."""
+        with self._lock:
+            self._listener = listener
+            waiting = bool(self._frames) or self._error is not None
+        if listener is not None and waiting:
+            listener()
+
+    def abort(self, error: SabotError) -> None:
+        """Drop all frames; from now on `put_*`, `poll` and `take` raise `error`. The first abort counts."""
+        with self._lock:
+            if self._error is not None:
+                return
+            self._error = error
+            self._frames.clear()
+            self._changed.notify_all()
+            listener = self._listener
+        self._pool.close_lane(self._lane, error)
+        if listener is not None:
+            listener()
+
+    def _raise_if_aborted(self) -> None:
+        error = self._error
+        if error is not None:
+            raise type(error)(error.message, hint=error.hint, sqlstate=error.sqlstate, retryable=error.retryable)
+
+
+class InputChannel:
+    """The reading end of a channel, as a task's input gate sees it."""
+
+    def __init__(self, upstream_task: str, channel: Channel) -> None:
+        self.upstream_task = upstream_task
+        self._channel = channel
+
+    def poll(self) -> Frame | None:
+        """Return the next frame, or None if there is none yet. Frees its room in the pool.
+
+        Raises
+        ------
+        ShuffleError
+            The peer died or gave up, a frame was lost or of another schema, or the job was unregistered. Frames that
+            had come before are dropped: the attempt is over.
+        """
+        return self._channel.poll()
+
+    def set_listener(self, listener: Callable[[], None] | None) -> None:
+        """Have `listener` called, from any thread, when `poll` may have something (a frame or an error)."""
+        self._channel.set_listener(listener)

@@ -1,0 +1,336 @@
+"""Arrow Flight between agents: the one server of a process, and clients of the others'. Only here is Flight spoken.
+
+Knows streams of batches with headers and named actions, not what they mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+from pyarrow import flight
+
+from sabot.errors import InternalError, SabotError, ShuffleError, error_from_wire
+
+UNIX = "grpc+unix://"
+_SOCKET_PATH_BYTES = 107  # of sockaddr_un, less the closing NUL
+_ERROR_TEXT_BYTES = 2000  # gRPC drops trailers beyond 8 KiB
+_OK, _FAILED = b"\0", b"\1"
+
+# a peer that comes back is tried again soon (gRPC's own back-off reaches two minutes)
+_CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # else processes share one connection per address, and with it its back-off, across clients
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+ActionHandler: TypeAlias = Callable[[bytes], bytes]
+Chunk: TypeAlias = tuple[pa.RecordBatch, bytes]
+StreamHandler: TypeAlias = Callable[[bytes, Callable[[], bool]], tuple[pa.Schema, Iterator[Chunk]]]
+"""Answers a ticket: the schema, and chunks of rows with their header; the callable tells whether the reader is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What agents off this machine need: a shared token and TLS; all in PEM. Empty: neither."""
+
+    token: str | None = field(default=None, repr=False)
+    certificate: bytes | None = None
+    private_key: bytes | None = field(default=None, repr=False)
+    root_certificates: bytes | None = None
+
+    def call_options(self, timeout_s: float | None = None) -> flight.FlightCallOptions:
+        """Return options that carry the token."""
+        headers = [(b"authorization", b"Bearer " + self.token.encode())] if self.token else []
+        return flight.FlightCallOptions(timeout=timeout_s, headers=headers)
+
+
+PLAIN = Security()
+
+
+class FlightEndpoint:
+    """The one Flight server of a process: data streams and control actions, and the clients to its peers.
+
+    Parameters
+    ----------
+    location : str
+        ``grpc+unix:///path``, ``grpc://host:port`` or ``grpc+tls://host:port``; port 0 takes a free one.
+    actions : mapping of str to callable, optional
+        See `register_action`.
+    name : str
+        For messages.
+    security : Security
+        Token and TLS, of the server and of its clients.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        actions: Mapping[str, ActionHandler] | None = None,
+        *,
+        name: str = "agent",
+        security: Security = PLAIN,
+    ) -> None:
+        self.name = name
+        self.clients = ClientPool(security)
+        self._security = security
+        self._asked = location
+        self._location = location
+        self._actions = dict(actions or {})
+        self._stream_handler: StreamHandler | None = None
+        self._server: _Server | None = None
+
+    @property
+    def location(self) -> str:
+        """Where peers reach it; with the real port once it is started."""
+        return self._location
+
+    def register_action(self, name: str, handler: ActionHandler) -> None:
+        """Answer action `name` with ``handler(body)``, on a thread of the server; at any time.
+
+        A SabotError out of `handler` is raised again at the caller.
+        """
+        self._actions[name] = handler
+
+    def set_stream_handler(self, handler: StreamHandler | None) -> None:
+        """Answer DoGet with `handler`."""
+        self._stream_handler = handler
+
+    def start(self) -> None:
+        """Listen; calls are answered when this returns.
+
+        Raises
+        ------
+        ShuffleError
+            The location is malformed, taken or cannot be made.
+        """
+        if self._server is not None:
+            raise ShuffleError(f"endpoint {self.name!r} has been started already")
+        if self._asked.startswith(UNIX):
+            _check_socket_path(self._asked.removeprefix(UNIX))
+        try:
+            self._server = _Server(self, self._asked, self._security)
+        except (flight.FlightError, pa.ArrowException, OSError) as error:
+            raise ShuffleError(
+                f"endpoint {self.name!r} cannot listen at {self._asked!r}: {error}",
+                hint="is the address in use, or the folder missing",
+            ) from error
+        if not self._asked.startswith(UNIX):
+            self._location = f"{self._asked.rpartition(':')[0]}:{self._server.port}"
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop listening, wait for calls under way, remove the socket file. Idempotent.
+
+        Raises
+        ------
+        ShuffleError
+            A call under way did not end within `timeout_s`: its handler hangs, or a peer holds a stream unread.
+        """
+        server, self._server = self._server, None
+        self.clients.close()
+        if server is None:
+            return
+        # the server's shutdown has no deadline of its own
+        closing = threading.Thread(target=server.shutdown, name=f"{self.name} shutdown", daemon=True)
+        closing.start()
+        closing.join(timeout_s)
+        if self._asked.startswith(UNIX):
+            with contextlib.suppress(FileNotFoundError):
+                Path(self._asked.removeprefix(UNIX)).unlink()
+        if closing.is_alive():
+            raise ShuffleError(f"endpoint {self.name!r} did not stop in {timeout_s:g} s", hint="a peer holds a stream")
+
+    # -- called by the server's threads
+
+    def act(self, name: str, body: bytes) -> bytes:
+        """Run an action; the answer's first byte tells whether it is a result or an error."""
+        handler = self._actions.get(name)
+        try:
+            if handler is None:
+                raise ShuffleError(f"endpoint {self.name!r} knows no action {name!r}")
+            return _OK + handler(body)
+        except SabotError as error:
+            # in the body: an error with a long text does not fit into a gRPC trailer
+            return _FAILED + json.dumps(error.to_wire()).encode()
+
+    def open_stream(self, ticket: bytes, is_cancelled: Callable[[], bool]) -> tuple[pa.Schema, Iterator[Chunk]]:
+        """Answer a ticket."""
+        if self._stream_handler is None:
+            raise ShuffleError(f"endpoint {self.name!r} gives no streams", retryable=True)
+        return self._stream_handler(ticket, is_cancelled)
+
+
+class _Server(flight.FlightServerBase):  # type: ignore[misc]
+    def __init__(self, endpoint: FlightEndpoint, location: str, security: Security) -> None:
+        certificates = None
+        if security.certificate is not None:
+            certificates = [(security.certificate, security.private_key)]
+        middleware = {"token": _TokenCheck(security.token)} if security.token else None
+        self._endpoint = endpoint
+        super().__init__(location, tls_certificates=certificates, middleware=middleware)
+
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
+        try:
+            schema, chunks = self._endpoint.open_stream(ticket.ticket, context.is_cancelled)
+        except SabotError as error:
+            raise _to_flight(error) from error
+        return flight.GeneratorStream(schema, _raise_as_flight(chunks))
+
+    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterable[flight.Result]:
+        return [flight.Result(pa.py_buffer(self._endpoint.act(action.type, action.body.to_pybytes())))]
+
+
+def _raise_as_flight(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    try:
+        yield from chunks
+    except SabotError as error:
+        raise _to_flight(error) from error
+
+
+class _TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    def __init__(self, token: str) -> None:
+        self._expected = "Bearer " + token
+
+    def start_call(self, info: Any, headers: Mapping[str, list[str]]) -> None:
+        given = next((v[0] for k, v in headers.items() if k.lower() == "authorization"), "")
+        if not hmac.compare_digest(given.encode(), self._expected.encode()):
+            raise flight.FlightUnauthenticatedError("the agent's token is missing or wrong")
+
+
+class RemoteStream:
+    """The reading end of a stream. One thread reads; any may cancel."""
+
+    def __init__(self, reader: flight.FlightStreamReader, location: str) -> None:
+        self._reader = reader
+        self._location = location
+        self.schema: pa.Schema = reader.schema
+
+    def read(self) -> Chunk | None:
+        """Wait for the next chunk; None at the end of the stream.
+
+        Raises
+        ------
+        SabotError
+            What the writer raised, or ShuffleError when the connection broke or `cancel` was called.
+        """
+        try:
+            chunk = self._reader.read_chunk()
+        except StopIteration:
+            return None
+        except (flight.FlightError, pa.ArrowException, OSError) as error:
+            raise _from_flight(error, self._location) from error
+        header = chunk.app_metadata
+        return chunk.data, header.to_pybytes() if header is not None else b""
+
+    def cancel(self) -> None:
+        """End a waiting `read`; from any thread."""
+        self._reader.cancel()
+
+
+class ClientPool:
+    """One Flight client a location, made at first use, shared by all threads."""
+
+    def __init__(self, security: Security = PLAIN) -> None:
+        self._security = security
+        self._lock = threading.Lock()
+        self._clients: dict[str, flight.FlightClient] = {}
+
+    def call_action(self, location: str, name: str, body: bytes, timeout_s: float = 10.0) -> bytes:
+        """Run action `name` at `location` and return its answer.
+
+        Raises
+        ------
+        SabotError
+            What the handler raised; ShuffleError (retryable) when the peer cannot be reached or does not answer within
+            `timeout_s`, and then the action may or may not have run.
+        """
+        action = flight.Action(name, pa.py_buffer(body))
+        try:
+            results = list(self._client(location).do_action(action, self._security.call_options(timeout_s)))
+        except (flight.FlightError, pa.ArrowException, OSError) as error:
+            raise _from_flight(error, location) from error
+        answer = b"".join(r.body.to_pybytes() for r in results)
+        if answer[:1] == _OK:
+            return answer[1:]
+        raise error_from_wire(json.loads(answer[1:]))
+
+    def open_stream(self, location: str, ticket: bytes) -> RemoteStream:
+        """Ask for the stream of `ticket`; raises as `RemoteStream.read`."""
+        try:
+            reader = self._client(location).do_get(flight.Ticket(ticket), self._security.call_options())
+            return RemoteStream(reader, location)
+        except (flight.FlightError, pa.ArrowException, OSError) as error:
+            raise _from_flight(error, location) from error
+
+    def close(self) -> None:
+        """Disconnect from all; a later call connects again."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    def _client(self, location: str) -> flight.FlightClient:
+        with self._lock:
+            client = self._clients.get(location)
+            if client is None:
+                client = flight.FlightClient(
+                    location, tls_root_certs=self._security.root_certificates, generic_options=_CHANNEL_OPTIONS
+                )
+                self._clients[location] = client
+            return client
+
+
+_shared = ClientPool()
+
+
+def call_action(location: str, name: str, body: bytes, timeout_s: float = 10.0) -> bytes:
+    """Run an action over the process's shared clients; see :meth:`ClientPool.call_action`."""
+    return _shared.call_action(location, name, body, timeout_s)
+
+
+def close_shared_clients() -> None:
+    """Disconnect the clients behind :func:`call_action`."""
+    _shared.close()
+
+
+def _to_flight(error: SabotError) -> flight.FlightError:
+    wire = error.to_wire()
+    wire["message"] = wire["message"][:_ERROR_TEXT_BYTES]
+    wire.pop("text", None)
+    cls = flight.FlightUnavailableError if error.retryable else flight.FlightServerError
+    return cls(wire["message"][:200], json.dumps(wire).encode())
+
+
+def _from_flight(error: Exception, location: str) -> SabotError:
+    details = getattr(error, "extra_info", b"")
+    if details:
+        return error_from_wire(json.loads(details))
+    text = str(error).partition(". gRPC client debug context")[0]
+    if isinstance(error, flight.FlightUnavailableError):
+        return ShuffleError(f"peer at {location!r} cannot be reached: {text}", hint="has it stopped", retryable=True)
+    if isinstance(error, flight.FlightTimedOutError):
+        return ShuffleError(f"peer at {location!r} did not answer in time", retryable=True)
+    if isinstance(error, flight.FlightCancelledError):
+        return ShuffleError(f"call to {location!r} was cancelled")
+    if isinstance(error, (flight.FlightInternalError, flight.FlightServerError)):
+        return InternalError(f"peer at {location!r} failed: {text}")
+    return ShuffleError(f"call to {location!r} failed: {text}")
+
+
+def _check_socket_path(path: str) -> None:
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        raise ShuffleError(
+            f"socket path {path!r} is longer than {_SOCKET_PATH_BYTES} bytes", hint="use a shorter folder"
+        )
+    if not Path(path).parent.is_dir():
+        raise ShuffleError(f"the folder of socket {path!r} is not there", hint="create it first")
