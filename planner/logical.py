@@ -132,12 +132,14 @@ class AggCall:
 class Aggregate:
     """GROUP BY the fields `keys`; output fields are the keys, then the calls by name.
 
-    Without keys there is one row, also over empty input.
+    Without keys there is one row, also over empty input. ``close_column`` is the planner's: a key
+    (TIMESTAMP) at which, by the watermark, a group is complete and is shown, once.
     """
 
     input: LogicalNode
     keys: tuple[str, ...]
     calls: tuple[AggCall, ...]
+    close_column: str | None = None
 
 
 @dataclass(frozen=True)

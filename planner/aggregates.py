@@ -1,0 +1,157 @@
+"""Aggregate calls in two phases: the partial columns, and the result over the merged ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from planner.logical import AggCall, Aggregate, schema_of
+from planner.render import motion_type
+from planner.task_spec import ColumnSpec, PartialColumn
+from sabot.ids import WEIGHT
+from sabot.schema import quote
+
+ROWS = "__rows"
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)\Z")
+_SMALL_WHOLE = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT")
+_LARGE_WHOLE = ("UINTEGER", "BIGINT", "UBIGINT", "HUGEINT")
+_FLOATING = ("FLOAT", "DOUBLE")
+
+
+def mergeable(call: AggCall, argument_type: str | None, *, retracting: bool) -> bool:
+    """Whether `call` can be computed from partials of its rows, exactly.
+
+    Over retracting input a minimum cannot be taken back, and neither can a floating-point sum: rounding stays behind,
+    and an infinity never leaves. Those are recomputed from the rows.
+    """
+    if call.distinct:
+        return False
+    if call.function == "count":
+        return True
+    if call.function in ("min", "max"):
+        return not retracting
+    if argument_type is None or call.function not in ("sum", "avg"):
+        return False
+    if argument_type in _FLOATING:
+        return not retracting
+    return _sum_type(argument_type) is not None
+
+
+def _sum_type(argument_type: str) -> str | None:
+    """Return the type in which sums of `argument_type` are exact (DOUBLE: as exact as DuckDB's own)."""
+    if argument_type in _SMALL_WHOLE or argument_type in _LARGE_WHOLE:
+        return "DECIMAL(38,0)"
+    if match := _DECIMAL.match(argument_type):
+        return f"DECIMAL(38,{match[2]})"
+    return "DOUBLE" if argument_type in _FLOATING else None
+
+
+@dataclass(frozen=True)
+class TwoPhase:
+    """An aggregate cut in two.
+
+    `items` are the SELECT items of the partial statement after the keys, `partials` their columns; `results` are the
+    SELECT items over the merged partials, in the order of the calls.
+    """
+
+    items: tuple[str, ...]
+    partials: tuple[PartialColumn, ...]
+    results: tuple[str, ...]
+
+
+def two_phase(node: Aggregate, *, retracting: bool) -> TwoPhase:
+    """Cut the calls of `node`, all of them mergeable, in two phases."""
+    return _Builder({f.name: f.type for f in schema_of(node.input)}, retracting).build(node)
+
+
+class _Builder:
+    """Collects partial columns; equal ones are computed once."""
+
+    def __init__(self, types: dict[str, str], retracting: bool) -> None:
+        self._types = types
+        self._retracting = retracting
+        self._by_sql: dict[str, PartialColumn] = {}
+
+    def build(self, node: Aggregate) -> TwoPhase:
+        rows = f"CAST(sum({WEIGHT}) AS BIGINT)" if self._retracting else "count(*)"
+        if self._retracting and not node.keys:
+            rows = f"coalesce({rows}, 0)"
+        self._by_sql[rows] = PartialColumn(ROWS, "BIGINT", "sum")
+        results = tuple(f"{self._result(call)} AS {quote(call.name)}" for call in node.calls)
+        items = tuple(f"{sql} AS {quote(column.name)}" for sql, column in self._by_sql.items())
+        return TwoPhase(items, tuple(self._by_sql.values()), results)
+
+    def _result(self, call: AggCall) -> str:
+        target = motion_type(call.type)
+        if call.function == "count":
+            return _cast(self._count(call), "BIGINT", target)
+        if call.function in ("min", "max"):
+            argument, type_text = self._argument(call)
+            sql = f"{call.function}({argument}){_filter(call)}"
+            return _cast(self._partial(sql, type_text, call.function), type_text, target)
+        total, count = self._sum(call), self._count(call)
+        sum_type = _sum_type(self._types[call.argument or ""]) or ""
+        if call.function == "sum":
+            value = _cast(total, sum_type, target)
+        else:
+            value = _cast(f"CAST({total} AS DOUBLE) / {count}", "DOUBLE", target)
+        # no row that counts: NULL, as SQL has it
+        return f"CASE WHEN {count} > 0 THEN {value} END"
+
+    def _argument(self, call: AggCall) -> tuple[str, str]:
+        name = call.argument or ""
+        return quote(name), motion_type(self._types[name])
+
+    def _count(self, call: AggCall) -> str:
+        if call.argument is None and call.filter is None:
+            return quote(ROWS)
+        if not self._retracting:
+            argument = "*" if call.argument is None else quote(call.argument)
+            return self._partial(f"count({argument}){_filter(call)}", "BIGINT", "sum")
+        conditions = [f"{quote(call.argument)} IS NOT NULL"] if call.argument is not None else []
+        conditions += [quote(call.filter)] if call.filter is not None else []
+        where = " AND ".join(conditions)
+        return self._partial(f"coalesce(CAST(sum({WEIGHT}) FILTER (WHERE {where}) AS BIGINT), 0)", "BIGINT", "sum")
+
+    def _sum(self, call: AggCall) -> str:
+        argument, type_text = self._argument(call)
+        sum_type = _sum_type(type_text) or ""
+        if type_text == "BOOLEAN":
+            argument, type_text = f"CAST({argument} AS INTEGER)", "INTEGER"
+        if self._retracting:
+            # the product in a type that holds it: BIGINT for what fits 32 bits, else 128 bits
+            wide = "BIGINT" if type_text in _SMALL_WHOLE else "HUGEINT" if type_text in _LARGE_WHOLE else sum_type
+            argument = f"CAST({argument} AS {wide}) * {WEIGHT}"
+        zeroed = f"CAST(coalesce(sum({argument}){_filter(call)}, 0) AS {sum_type})"
+        return self._partial(zeroed, sum_type, "sum")
+
+    def _partial(self, sql: str, type_text: str, merge: str) -> str:
+        if sql not in self._by_sql:
+            self._by_sql[sql] = PartialColumn(f"__p{len(self._by_sql)}", type_text, merge)
+        return quote(self._by_sql[sql].name)
+
+
+def _filter(call: AggCall) -> str:
+    return f" FILTER (WHERE {quote(call.filter)})" if call.filter is not None else ""
+
+
+def _cast(sql: str, from_type: str, to_type: str) -> str:
+    return sql if from_type == to_type else f"CAST({sql} AS {to_type})"
+
+
+def whole_rows_sql(node: Aggregate) -> str:
+    """Return the aggregate as one statement over its rows, for the operator that recomputes groups."""
+    items = [quote(k) for k in node.keys]
+    for call in node.calls:
+        argument = "*" if call.argument is None else quote(call.argument)
+        distinct = "DISTINCT " if call.distinct else ""
+        value = f"{call.function}({distinct}{argument}){_filter(call)}"
+        items.append(f"CAST({value} AS {motion_type(call.type)}) AS {quote(call.name)}")
+    group = f" GROUP BY {', '.join(quote(k) for k in node.keys)}" if node.keys else ""
+    return f"SELECT {', '.join(items)} FROM input{group}"
+
+
+def key_columns(node: Aggregate) -> tuple[ColumnSpec, ...]:
+    """Return the group keys as columns."""
+    types = {f.name: f.type for f in schema_of(node.input)}
+    return tuple(ColumnSpec(k, types[k]) for k in node.keys)

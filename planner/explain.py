@@ -1,0 +1,184 @@
+"""EXPLAIN: the logical plan, the job graph and the execution graph as stable text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.chaining import ChainedGraph
+from planner.execution_graph import ShuffleEdge, ShuffleEdgeType
+from planner.logical import AggCall, Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window
+from planner.render import render
+from planner.streaming_plan import StreamNode
+from planner.task_spec import (
+    FinalAggOp,
+    JoinOp,
+    LogSourceOp,
+    MaterializeOp,
+    PartialAggOp,
+    RecomputeOp,
+    SinkOp,
+    SourceOp,
+    SqlOp,
+)
+from planner.tree import children, consumer_counts
+from sabot.ids import OperatorId
+
+Counts = Mapping[str, tuple[int, int]]
+"""Edge id to (rows, bytes) that went over it."""
+
+
+def explain_job(
+    logical: LogicalNode,
+    operators: tuple[tuple[OperatorId, StreamNode], ...],
+    chained: ChainedGraph,
+    counts: Counts | None = None,
+) -> str:
+    """Return the three sections; with `counts`, the edges tell what went over them."""
+    sections = [
+        "Logical plan",
+        *_indented(explain_logical(logical)),
+        "",
+        "Job graph",
+        *_indented(_job_lines(operators)),
+        "",
+        f"Execution graph: {sum(c.parallelism for c in chained.chains)} tasks, {len(chained.edges)} shuffle edges",
+        *_indented(_task_lines(chained)),
+        *_indented(_edge_lines(chained.edges, counts)),
+    ]
+    return "\n".join(sections) + "\n"
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def explain_logical(root: LogicalNode) -> list[str]:
+    """Return the tree, one node a line, inputs indented; a node with several consumers is written out once."""
+    consumers = consumer_counts(root)
+    numbers: dict[LogicalNode, int] = {}
+    lines: list[str] = []
+
+    def write(node: LogicalNode, depth: int) -> None:
+        mark = ""
+        if consumers[node] > 1:
+            if node in numbers:
+                lines.append(f"{'  ' * depth}= #{numbers[node]}")
+                return
+            numbers[node] = len(numbers) + 1
+            mark = f"#{numbers[node]} "
+        lines.append(f"{'  ' * depth}{mark}{_logical_line(node)}")
+        for kid in children(node):
+            write(kid, depth + 1)
+
+    write(root, 0)
+    return lines
+
+
+def _logical_line(node: LogicalNode) -> str:
+    match node:
+        case Scan(relation=relation, fields=fields):
+            columns = ", ".join(f"{f.name} {f.type}" for f in fields)
+            return f"Scan {relation.kind.value} {relation.name} ({columns})"
+        case Project(exprs=exprs):
+            return "Project " + ", ".join(_named(e.name, render(e.expr)) for e in exprs)
+        case Filter(predicate=predicate):
+            return f"Filter {render(predicate)}"
+        case Window():
+            slide = f", slide {_duration(node.slide_us)}" if node.slide_us != node.size_us else ""
+            offset = f", offset {_duration(node.offset_us)}" if node.offset_us else ""
+            names = f" as {node.start_name}, {node.end_name}"
+            return f"Window {node.kind.value} {node.time_column}, size {_duration(node.size_us)}{slide}{offset}{names}"
+        case Aggregate(keys=keys, calls=calls):
+            close = f" closed by {node.close_column}" if node.close_column else ""
+            what = ", ".join(_call(c) for c in calls) or "distinct"
+            return f"Aggregate {what}" + (f" by {', '.join(keys)}" if keys else "") + close
+        case Join():
+            pairs = ", ".join(f"{a} = {b}" for a, b in zip(node.left_keys, node.right_keys, strict=True))
+            residual = f" and {render(node.residual)}" if node.residual is not None else ""
+            return f"Join on {pairs or 'true'}{residual}"
+        case Union():
+            return "Union all"
+
+
+def _named(name: str, sql: str) -> str:
+    return name if sql.strip('"') == name else f"{sql} as {name}"
+
+
+def _call(call: AggCall) -> str:
+    argument = call.argument or "*"
+    where = f" filter {call.filter}" if call.filter else ""
+    return f"{call.name} = {call.function}({'distinct ' if call.distinct else ''}{argument}){where}"
+
+
+def _duration(microseconds: int) -> str:
+    for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000)):
+        if microseconds and microseconds % size == 0:
+            return f"{microseconds // size} {unit}"
+    return f"{microseconds} us"
+
+
+def _job_lines(operators: tuple[tuple[OperatorId, StreamNode], ...]) -> list[str]:
+    ids = {id(node): name for name, node in operators}
+    lines = []
+    for name, node in operators:
+        key = "unknown" if node.stream_key is None else f"({', '.join(node.stream_key)})"
+        state = ", stateful" if node.stateful else ""
+        pinned = ", on the daemon" if node.pinned else ""
+        lines.append(f"{name}{_subject(node)}: parallelism {node.parallelism}{state}{pinned}")
+        for given in node.inputs:
+            lines.append(f"    reads {ids[id(given.node)]}, requires {given.requires}")
+        lines.append(f"    {node.changelog.value}, stream key {key}, distribution {node.distribution}")
+        lines += [f"    {detail}" for detail in _details(node)]
+    return lines
+
+
+def _subject(node: StreamNode) -> str:
+    match node.op:
+        case SourceOp(relation=relation, connector=connector) | SinkOp(relation=relation, connector=connector):
+            return f" {relation} ({connector})"
+        case LogSourceOp(relation=relation) | MaterializeOp(relation=relation):
+            return f" {relation}"
+        case _:
+            return ""
+
+
+def _details(node: StreamNode) -> list[str]:
+    match node.op:
+        case SourceOp(watermark_sql=watermark, judge_lateness=judged) if watermark is not None:
+            return [f"watermark {watermark}" + (", judges late rows" if judged else "")]
+        case SqlOp(sql=sql) | PartialAggOp(sql=sql) | RecomputeOp(sql=sql):
+            return [sql]
+        case FinalAggOp(result_sql=results, close_column=close):
+            shown = [f"result {', '.join(results)}"] if results else []
+            return shown + ([f"closed by {close}"] if close else [])
+        case JoinOp(left_keys=left, right_keys=right, residual_sql=residual):
+            pairs = ", ".join(f"{a} = {b}" for a, b in zip(left, right, strict=True))
+            return [f"on {pairs or 'true'}" + (f" and {residual}" if residual else "")]
+        case _:
+            return []
+
+
+def _task_lines(chained: ChainedGraph) -> list[str]:
+    lines = []
+    for chain in chained.chains:
+        pinned = " on the daemon" if chain.pinned else ""
+        lines.append(f"tasks {chain.chain_id} x {chain.parallelism}{pinned}: {' + '.join(chain.operators)}")
+    return lines
+
+
+def _edge_lines(edges: tuple[ShuffleEdge, ...], counts: Counts | None) -> list[str]:
+    lines = []
+    for edge in edges:
+        size = f"{len(edge.upstream_task_ids)} x {len(edge.downstream_task_ids)}"
+        line = f"edge {edge.edge_id}: {_edge_type(edge)}, tasks {size}"
+        if counts is not None:
+            rows, size_bytes = counts.get(edge.edge_id, (0, 0))
+            line += f", {rows} rows, {size_bytes} bytes"
+        lines.append(line)
+    return lines
+
+
+def _edge_type(edge: ShuffleEdge) -> str:
+    if edge.type is not ShuffleEdgeType.HASH:
+        return str(edge.type.value)
+    return f"HASH by {', '.join(edge.keys)}" if edge.keys else "HASH without keys (gather)"

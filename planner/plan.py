@@ -1,0 +1,236 @@
+"""The planner's door: a bound query in, everything that runs it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.chaining import ChainedGraph, chain_operators
+from planner.emit_on_close import rewrite
+from planner.execution_graph import ExecutionGraph, expand, task_id
+from planner.explain import Counts, explain_job
+from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, JobOperator, OperatorType
+from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, schema_of
+from planner.optimizer import optimize
+from planner.streaming_plan import SinkTarget, StreamNode, StreamPlanner
+from planner.task_spec import (
+    EdgeOutput,
+    EdgeSpec,
+    FromEdge,
+    FromOperator,
+    JobSpec,
+    OperatorNode,
+    TaskSpec,
+)
+from sabot.errors import PlanError
+from sabot.ids import JobId, OperatorId, TaskId
+from sabot.schema import Schema
+
+__all__ = ["PlannedJob", "SinkTarget", "plan_sink", "plan_view"]
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job at every stage of planning.
+
+    `output` is the job's result as a relation others can read; of a sink it names the rows that are written.
+    """
+
+    job_id: JobId
+    logical: LogicalNode
+    streaming: StreamNode
+    operators: tuple[tuple[OperatorId, StreamNode], ...]
+    job_graph: JobGraph
+    execution_graph: ExecutionGraph
+    chained: ChainedGraph
+    spec: JobSpec
+    output: Relation
+
+    def explain(self, counts: Counts | None = None) -> str:
+        """Return the plan as text: logical plan, job graph, execution graph. The same query gives the same text.
+
+        `counts` maps an edge id to the (rows, bytes) that went over it, of a job that runs.
+        """
+        return explain_job(self.logical, self.operators, self.chained, counts)
+
+
+def plan_view(
+    query: Query,
+    *,
+    job_id: JobId,
+    relation: str,
+    parallelism: int,
+    max_parallelism: int = DEFAULT_MAX_PARALLELISM,
+) -> PlannedJob:
+    """Plan the job of a materialized view.
+
+    Parameters
+    ----------
+    query : Query
+        As bound; not changed.
+    job_id : JobId
+    relation : str
+        The view's name.
+    parallelism : int
+        Tasks of each operator that can be spread, 1 to `max_parallelism`.
+    max_parallelism : int
+        Key groups; fixed for the job's life.
+
+    Raises
+    ------
+    SqlError
+        If the query asks for what cannot be planned (EMIT ON WINDOW CLOSE without a window).
+    PlanError
+        If a rule broke its promise: a bug.
+    """
+    return _Job(query, job_id, parallelism, max_parallelism).finish(relation, None)
+
+
+def plan_sink(
+    query: Query,
+    *,
+    job_id: JobId,
+    sink: SinkTarget,
+    parallelism: int,
+    max_parallelism: int = DEFAULT_MAX_PARALLELISM,
+) -> PlannedJob:
+    """Plan the job of a sink; as :func:`plan_view`, with the rows going to `sink`."""
+    return _Job(query, job_id, parallelism, max_parallelism).finish(sink.relation, sink)
+
+
+class _Job:
+    def __init__(self, query: Query, job_id: JobId, parallelism: int, max_parallelism: int) -> None:
+        if not 1 <= parallelism <= max_parallelism:
+            msg = f"parallelism {parallelism} is not between 1 and {max_parallelism}"
+            raise PlanError(msg, hint="max_parallelism bounds it: the number of key groups")
+        self._job_id = job_id
+        self._max_parallelism = max_parallelism
+        self._fields: Schema = schema_of(query.root)
+        on_close = query.emit is Emit.ON_WINDOW_CLOSE
+        root, self._close = query.root, None
+        if on_close:
+            closing = rewrite(query)
+            root, self._close = closing.root, closing.close_column
+        self._logical = optimize(root)
+        self._planner = StreamPlanner(self._logical, parallelism=parallelism, watermarks=on_close)
+
+    def finish(self, relation: str, sink: SinkTarget | None) -> PlannedJob:
+        rows = self._planner.plan(self._logical)
+        if self._close is not None:
+            rows = self._planner.hold_back(rows, self._close)
+            rows = self._planner.project(rows, self._fields)
+        end = self._planner.materialize(rows, relation) if sink is None else self._planner.sink(rows, sink)
+        operators = number(end)
+        job_graph = build_job_graph(operators, self._max_parallelism)
+        execution_graph = expand(job_graph)
+        chained = chain_operators(execution_graph)
+        return PlannedJob(
+            self._job_id,
+            self._logical,
+            end,
+            operators,
+            job_graph,
+            execution_graph,
+            chained,
+            build_spec(self._job_id, operators, chained, self._max_parallelism),
+            Relation(
+                relation,
+                RelationKind.MATERIALIZED_VIEW,
+                self._fields,
+                append_only=not rows.retracting,
+                stream_key=rows.stream_key or (),
+            ),
+        )
+
+
+def number(end: StreamNode) -> tuple[tuple[OperatorId, StreamNode], ...]:
+    """Return the operators below `end` in topological order, with ids that depend on nothing but the plan."""
+    order: list[StreamNode] = []
+
+    def visit(node: StreamNode) -> None:
+        if any(node is n for n in order):
+            return
+        for given in node.inputs:
+            visit(given.node)
+        order.append(node)
+
+    visit(end)
+    return tuple((OperatorId(f"{i}-{operator_type(n).value}"), n) for i, n in enumerate(order))
+
+
+def operator_type(node: StreamNode) -> OperatorType:
+    """Return the type of a streaming operator."""
+    return OperatorType(type(node.op).__struct_config__.tag)
+
+
+def build_job_graph(operators: tuple[tuple[OperatorId, StreamNode], ...], max_parallelism: int) -> JobGraph:
+    """Return the job graph of numbered streaming operators."""
+    graph = JobGraph()
+    ids = {id(node): name for name, node in operators}
+    for name, node in operators:
+        graph.add(
+            JobOperator(
+                name,
+                operator_type(node),
+                node.parallelism,
+                max_parallelism,
+                node.stateful,
+                tuple(JobInput(ids[id(given.node)], given.requires) for given in node.inputs),
+                node.distribution,
+                node.pinned,
+            )
+        )
+    return graph
+
+
+def build_spec(
+    job_id: JobId,
+    operators: tuple[tuple[OperatorId, StreamNode], ...],
+    chained: ChainedGraph,
+    max_parallelism: int,
+) -> JobSpec:
+    """Return the job as plain data: what the agents run."""
+    nodes = dict(operators)
+    ids = {id(node): name for name, node in operators}
+    edges = {(e.downstream, e.port): e for e in chained.edges}
+    tasks = []
+    for chain in chained.chains:
+        index_of = {name: i for i, name in enumerate(chain.operators)}
+        fused = []
+        for name in chain.operators:
+            inputs: list[FromOperator | FromEdge] = []
+            for port, given in enumerate(nodes[name].inputs):
+                edge = edges.get((name, port))
+                upstream = index_of.get(ids[id(given.node)], -1)
+                inputs.append(FromEdge(edge.edge_id) if edge is not None else FromOperator(upstream))
+            fused.append(OperatorNode(nodes[name].op, tuple(inputs)))
+        outputs = tuple(EdgeOutput(index_of[e.upstream], e.edge_id) for e in chained.edges if e.upstream in index_of)
+        tasks += [
+            TaskSpec(
+                task_id(chain.chain_id, i),
+                chain.chain_id,
+                i,
+                chain.parallelism,
+                tuple(fused),
+                outputs,
+                chain.pinned,
+            )
+            for i in range(chain.parallelism)
+        ]
+
+    def task_ids(operator: OperatorId) -> tuple[TaskId, ...]:
+        chain = chained.chain_of(operator)
+        return tuple(task_id(chain.chain_id, i) for i in range(chain.parallelism))
+
+    specs = tuple(
+        EdgeSpec(
+            e.edge_id,
+            e.type.value,
+            e.keys,
+            nodes[e.upstream].columns,
+            task_ids(e.upstream),
+            task_ids(e.downstream),
+            max_parallelism,
+        )
+        for e in chained.edges
+    )
+    return JobSpec(job_id, tuple(tasks), specs)

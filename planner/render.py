@@ -1,0 +1,69 @@
+"""Typed sqlglot expressions to DuckDB SQL text; the one place where the planner writes SQL for expressions."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from sabot.schema import quote, struct_fields
+
+_AS_TEXT = ("JSON", "UUID")
+
+
+def render(expression: exp.Expression) -> str:
+    """Return `expression` as DuckDB SQL.
+
+    A division stays the plain ``/``: tasks run with ``integer_division = true``, while the generator's
+    own form of a typed division goes through DOUBLE and is wrong from 2**53 on.
+    """
+    copy = expression.copy()
+    for division in copy.find_all(exp.Div):
+        division.set("typed", False)
+        division.set("safe", False)
+    return copy.sql("duckdb")
+
+
+def render_as(expression: exp.Expression, type_text: str) -> str:
+    """Return `expression` as DuckDB SQL whose result has the type that `type_text` has between tasks."""
+    sql = render(expression)
+    target = motion_type(type_text)
+    if target == type_text and _has_type(expression, type_text):
+        return sql
+    return f"CAST({sql} AS {target})"
+
+
+def motion_type(type_text: str) -> str:
+    """Return the DuckDB type in which a column of `type_text` travels (as :func:`sabot.schema.arrow_type` maps it)."""
+    text = type_text.strip()
+    upper = text.upper()
+    if upper in _AS_TEXT or upper.startswith("ENUM("):
+        return "VARCHAR"
+    if upper == "HUGEINT":
+        return "DECIMAL(38,0)"
+    if upper in ("NULL", '"NULL"'):
+        return "INTEGER"
+    if text.endswith("]"):
+        at = text.rindex("[")
+        return motion_type(text[:at]) + text[at:]
+    if upper.startswith("STRUCT("):
+        return struct_type([(name, motion_type(t)) for name, t in struct_fields(text)])
+    return text
+
+
+def struct_type(fields: list[tuple[str, str]]) -> str:
+    """Return the DuckDB type text of a struct of (name, type text) `fields`."""
+    return "STRUCT(" + ", ".join(f"{_plain_or_quoted(name)} {t}" for name, t in fields) + ")"
+
+
+def _plain_or_quoted(name: str) -> str:
+    plain = name.isascii() and name.replace("_", "a").isalnum() and not name[0].isdigit() and name == name.lower()
+    return name if plain else quote(name)
+
+
+def _has_type(expression: exp.Expression, type_text: str) -> bool:
+    """Whether DuckDB surely gives `expression` the type, so that no cast need be written."""
+    inner = expression.unnest()
+    if isinstance(inner, exp.Column | exp.Dot):
+        return True
+    if isinstance(inner, exp.Cast) and not isinstance(inner, exp.TryCast):
+        return bool(inner.to.sql("duckdb").upper() == type_text.upper())
+    return False

@@ -1,0 +1,85 @@
+"""Moves filters towards the scans: fewer rows are decoded, projected, shuffled and kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlglot import exp
+
+from planner.expressions import conjunction, conjuncts, fields_read, is_cheap, substitute
+from planner.logical import Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window, schema_of
+from planner.tree import consumer_counts
+
+
+def push_filters(root: LogicalNode) -> LogicalNode:
+    """Push each conjunct as far down as its fields go; never into a node that others consume too."""
+    return _Pusher(root).push(root, [])
+
+
+class _Pusher:
+    def __init__(self, root: LogicalNode) -> None:
+        self._consumers = consumer_counts(root)
+        self._shared: dict[LogicalNode, LogicalNode] = {}
+
+    def push(self, node: LogicalNode, predicates: list[exp.Expression]) -> LogicalNode:
+        if self._consumers[node] > 1:
+            if node not in self._shared:
+                self._shared[node] = self._into(node, [])
+            return _filtered(self._shared[node], predicates)
+        return self._into(node, predicates)
+
+    def _into(self, node: LogicalNode, predicates: list[exp.Expression]) -> LogicalNode:
+        match node:
+            case Scan():
+                return _filtered(node, predicates)
+            case Filter(input=child, predicate=own):
+                # the inner predicate first: a reader sees them in the order of the text
+                return self.push(child, [*conjuncts(own), *predicates])
+            case Project():
+                return self._into_project(node, predicates)
+            case Window(input=child):
+                added = {node.start_name, node.end_name}
+                below = [p for p in predicates if not fields_read(p) & added]
+                above = [p for p in predicates if fields_read(p) & added]
+                return _filtered(replace(node, input=self.push(child, below)), above)
+            case Aggregate(input=child, keys=keys):
+                below = [p for p in predicates if fields_read(p) and fields_read(p) <= set(keys)]
+                above = [p for p in predicates if p not in below]
+                return _filtered(replace(node, input=self.push(child, below)), above)
+            case Join():
+                return self._into_join(node, predicates)
+            case Union(inputs=inputs):
+                return replace(node, inputs=tuple(self.push(kid, predicates) for kid in inputs))
+
+    def _into_project(self, node: Project, predicates: list[exp.Expression]) -> LogicalNode:
+        by = {e.name: e.expr for e in node.exprs}
+        below, above = [], []
+        for predicate in predicates:
+            if all(is_cheap(by[name]) for name in fields_read(predicate)):
+                below.append(substitute(predicate, by))
+            else:
+                above.append(predicate)
+        return _filtered(replace(node, input=self.push(node.input, below)), above)
+
+    def _into_join(self, node: Join, predicates: list[exp.Expression]) -> LogicalNode:
+        left = {f.name for f in schema_of(node.left)}
+        right = {f.name for f in schema_of(node.right)}
+        to_left, to_right, residual = [], [], []
+        for predicate in [*(conjuncts(node.residual) if node.residual else []), *predicates]:
+            read = fields_read(predicate)
+            if read and read <= left:
+                to_left.append(predicate)
+            elif read and read <= right:
+                to_right.append(predicate)
+            else:
+                residual.append(predicate)
+        return replace(
+            node,
+            left=self.push(node.left, to_left),
+            right=self.push(node.right, to_right),
+            residual=conjunction(residual) if residual else None,
+        )
+
+
+def _filtered(node: LogicalNode, predicates: list[exp.Expression]) -> LogicalNode:
+    return Filter(node, conjunction(predicates)) if predicates else node

@@ -1,0 +1,31 @@
+"""Lets every scan of a relation be the same node, so that a job reads a source once."""
+
+from __future__ import annotations
+
+from planner.expressions import column
+from planner.logical import LogicalNode, NamedExpr, Project, Scan
+from planner.tree import rebuild, unique_nodes
+from sabot.schema import Field
+
+
+def unify_scans(root: LogicalNode) -> LogicalNode:
+    """Widen the scans of a relation to the union of their fields, where they differ; a projection narrows again."""
+    fields: dict[str, dict[str, Field]] = {}
+    for node in unique_nodes(root):
+        if isinstance(node, Scan):
+            mine = fields.setdefault(node.relation.name, {})
+            full = {f.name: f for f in node.relation.schema}
+            for field in node.fields:
+                mine[field.name] = full.get(field.name, field)
+
+    def widen(node: LogicalNode) -> LogicalNode:
+        if not isinstance(node, Scan):
+            return node
+        order = {f.name: i for i, f in enumerate(node.relation.schema)}
+        wide = tuple(sorted(fields[node.relation.name].values(), key=lambda f: order.get(f.name, len(order))))
+        if wide == node.fields:
+            return node
+        narrow = tuple(NamedExpr(f.name, column(f.name), fields[node.relation.name][f.name].type) for f in node.fields)
+        return Project(Scan(node.relation, wide), narrow)
+
+    return rebuild(root, widen)

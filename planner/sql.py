@@ -1,0 +1,116 @@
+"""One SELECT for a chain of stateless nodes (project, filter, window) over the table ``input``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from planner.logical import Filter, LogicalNode, Project, Window, WindowKind, schema_of
+from planner.render import motion_type, render, render_as
+from sabot.errors import PlanError
+from sabot.ids import WEIGHT
+from sabot.schema import quote
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class _Select:
+    """``SELECT items FROM source WHERE where``; `items` None passes every column on."""
+
+    source: str
+    where: tuple[str, ...] = ()
+    items: tuple[str, ...] | None = None
+
+    def text(self) -> str:
+        where = f" WHERE {' AND '.join(self.where)}" if self.where else ""
+        return f"SELECT {', '.join(self.items or ('*',))} FROM {self.source}{where}"
+
+    def as_source(self) -> str:
+        return self.source if self.items is None and not self.where else f"({self.text()})"
+
+
+def select_sql(node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, weighted: bool) -> str:
+    """Return the SELECT of the chain from `node` down to the node for which `is_input` holds.
+
+    Its columns are those of `node` in order and in their types, and ``__weight`` at the end where `weighted`.
+    """
+    select = _chain(node, is_input, weighted)
+    if select.items is None:
+        names = [quote(f.name) for f in schema_of(node)] + ([WEIGHT] if weighted else [])
+        select = _Select(select.source, select.where, tuple(names))
+    return select.text()
+
+
+def source_sql(node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, weighted: bool) -> tuple[str, str]:
+    """Return what stands after FROM, and the condition after WHERE ('' if none), for a SELECT over the chain."""
+    select = _chain(node, is_input, weighted)
+    if select.items is None:
+        return select.source, " AND ".join(select.where)
+    return select.as_source(), ""
+
+
+def _chain(node: LogicalNode, is_input: Callable[[LogicalNode], bool], weighted: bool) -> _Select:
+    if is_input(node):
+        return _Select(INPUT)
+    match node:
+        case Project(input=child):
+            below = _flat(_chain(child, is_input, weighted))
+            items = [f"{render_as(e.expr, e.type)} AS {quote(e.name)}" for e in node.exprs]
+            return _Select(below.source, below.where, (*items, *([WEIGHT] if weighted else [])))
+        case Filter(input=child, predicate=predicate):
+            below = _flat(_chain(child, is_input, weighted))
+            return _Select(below.source, (*below.where, f"({render(predicate)})"))
+        case Window(input=child):
+            below = _flat(_chain(child, is_input, weighted))
+            return _Select(f"({window_sql(node, below.source, below.where)})")
+        case _:
+            msg = f"{type(node).__name__!r} is not stateless"
+            raise PlanError(msg)
+
+
+def _flat(select: _Select) -> _Select:
+    """Return a SELECT whose columns can be read under their own names by the next clause."""
+    return select if select.items is None else _Select(select.as_source())
+
+
+def window_sql(node: Window, source: str, where: tuple[str, ...]) -> str:
+    """Return a SELECT of every column of `source` and the window's start and end.
+
+    ``time_bucket`` with the epoch as origin floors, so it is right before 1970 too.
+    """
+    schema = {f.name: f.type for f in schema_of(node)}
+    type_text = schema[node.time_column]
+    zoned = type_text == "TIMESTAMP WITH TIME ZONE"
+    exact = type_text in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+    column = quote(node.time_column)
+    time = column if exact else f"CAST({column} AS TIMESTAMP)"
+    origin = f"{'TIMESTAMPTZ' if zoned else 'TIMESTAMP'} '1970-01-01 00:00:00{'+00' if zoned else ''}'"
+    if node.offset_us:
+        origin = f"({origin} + {_interval(node.offset_us)})"
+    bucket = f"time_bucket({_interval(node.slide_us)}, {time}, {origin})"
+    conditions = " AND ".join((*where, f"{column} IS NOT NULL"))
+    start_name, end_name = quote(node.start_name), quote(node.end_name)
+
+    def typed(sql: str) -> str:
+        return sql if exact else f"CAST({sql} AS {motion_type(type_text)})"
+
+    if node.kind is WindowKind.TUMBLE:
+        end = typed(f"{bucket} + {_interval(node.size_us)}")
+        return f"SELECT *, {typed(bucket)} AS {start_name}, {end} AS {end_name} FROM {source} WHERE {conditions}"
+    steps = -(-node.size_us // node.slide_us)
+    values = ", ".join(f"({_interval(i * node.slide_us)})" for i in range(steps))
+    start, end = '"__pane" - "__back"', f'"__pane" - "__back" + {_interval(node.size_us)}'
+    panes = f'SELECT *, {bucket} AS "__pane" FROM {source} WHERE {conditions}'
+    windows = (
+        f"SELECT * EXCLUDE (\"__pane\", \"__back\"), {typed(start)} AS {start_name}, {typed(end)} AS {end_name} "
+        f'FROM ({panes}) CROSS JOIN (VALUES {values}) AS "__windows"("__back")'
+    )
+    # a size that is no multiple of the slide: the oldest of the windows may have ended before the row
+    return windows if node.size_us % node.slide_us == 0 else f"{windows} WHERE {end} > {time}"
+
+
+def _interval(microseconds: int) -> str:
+    if microseconds % 1_000_000 == 0:
+        return f"INTERVAL '{microseconds // 1_000_000} seconds'"
+    return f"INTERVAL '{microseconds} microseconds'"

@@ -1,0 +1,492 @@
+"""From a logical plan to streaming operators, each with changelog mode, stream key and distribution.
+
+An input states the distribution it requires; whether that means an exchange is decided in one place,
+:func:`planner.execution_graph.detect_shuffle_edge_type`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from planner.aggregates import key_columns, mergeable, two_phase, whole_rows_sql
+from planner.changelog import Changelog
+from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
+from planner.expressions import renamed_field
+from planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    LogicalNode,
+    Project,
+    Relation,
+    RelationKind,
+    Scan,
+    Union,
+    Window,
+    schema_of,
+)
+from planner.render import motion_type, render
+from planner.rules.prune_columns import watermark_columns
+from planner.sql import select_sql, source_sql
+from planner.task_spec import (
+    CloseFilterOp,
+    Columns,
+    ColumnSpec,
+    FinalAggOp,
+    JoinOp,
+    LogSourceOp,
+    MaterializeOp,
+    Operator,
+    PartialAggOp,
+    RecomputeOp,
+    SinkOp,
+    SourceOp,
+    SqlOp,
+    UnionOp,
+)
+from planner.tree import consumer_counts
+from sabot.errors import PlanError
+from sabot.ids import ROW_WATERMARK, WEIGHT
+from sabot.schema import Field, Schema, quote
+
+StreamKey = tuple[str, ...] | None
+"""Columns that identify a row; None where none are known, () where there is at most one row."""
+
+
+@dataclass(frozen=True, eq=False)
+class StreamInput:
+    """An operator's input, and how that operator requires its rows to lie."""
+
+    node: StreamNode
+    requires: Distribution
+
+
+@dataclass(frozen=True, eq=False)
+class StreamNode:
+    """One streaming operator with its derived properties; compared by identity, shared by its consumers."""
+
+    op: Operator
+    inputs: tuple[StreamInput, ...]
+    schema: Schema
+    changelog: Changelog
+    stream_key: StreamKey
+    distribution: Distribution
+    parallelism: int
+    pinned: bool = False
+    stateful: bool = False
+
+    @property
+    def retracting(self) -> bool:
+        """Whether rows carry ``__weight``."""
+        return self.changelog is Changelog.RETRACT
+
+    @property
+    def columns(self) -> Columns:
+        """The columns as they travel, ``__weight`` included."""
+        weight = (ColumnSpec(WEIGHT, "INTEGER"),) if self.retracting else ()
+        return column_specs(self.schema) + weight
+
+
+@dataclass(frozen=True)
+class SinkTarget:
+    """Where a sink writes: the connector of CREATE SINK with its options and format."""
+
+    relation: str
+    connector: str
+    options: dict[str, str] = field(default_factory=dict)
+    format: str | None = None
+
+
+SINGLE_TASK_CONNECTORS = ("file", "print")
+"""Sinks whose output is one thing: written by one task."""
+
+
+def column_specs(schema: Schema) -> Columns:
+    """Return `schema` as plain columns, in the types in which they travel between tasks."""
+    return tuple(ColumnSpec(f.name, motion_type(f.type)) for f in schema)
+
+
+class StreamPlanner:
+    """Plans one job. Equal logical nodes become one operator.
+
+    Parameters
+    ----------
+    parallelism : int
+        Tasks of every operator that can be spread.
+    watermarks : bool
+        Whether sources compute their watermark (the query waits for it).
+    """
+
+    def __init__(self, root: LogicalNode, *, parallelism: int, watermarks: bool) -> None:
+        self._parallelism = parallelism
+        self._watermarks = watermarks
+        self._consumers = consumer_counts(root)
+        self._planned: dict[LogicalNode, StreamNode] = {}
+
+    def plan(self, node: LogicalNode) -> StreamNode:
+        """Return the operator whose output are the rows of `node`."""
+        if node not in self._planned:
+            self._planned[node] = self._plan(node)
+        return self._planned[node]
+
+    def _plan(self, node: LogicalNode) -> StreamNode:
+        match node:
+            case Scan():
+                return self._source(node)
+            case Project() | Filter() | Window():
+                return self._stateless(node)
+            case Aggregate():
+                return self._aggregate(node)
+            case Join():
+                return self._join(node)
+            case Union():
+                return self._union(node)
+
+    def _source(self, node: Scan) -> StreamNode:
+        relation = node.relation
+        fields = tuple(f for f in node.fields if f.name != ROW_WATERMARK)
+        key = relation.stream_key if relation.stream_key else None
+        if key is not None and not set(key) <= {f.name for f in fields}:
+            key = None
+        if relation.kind is not RelationKind.SOURCE:
+            return StreamNode(
+                LogSourceOp(relation.name, column_specs(fields), weighted=not relation.append_only),
+                (),
+                fields,
+                Changelog.APPEND_ONLY if relation.append_only else Changelog.RETRACT,
+                key,
+                Single(),
+                1,
+                pinned=True,
+            )
+        return StreamNode(
+            self._source_op(relation, fields, judge=len(fields) < len(node.fields)),
+            (),
+            node.fields,
+            Changelog.APPEND_ONLY,
+            key,
+            AnyDistribution() if self._parallelism > 1 else Single(),
+            self._parallelism,
+        )
+
+    def _source_op(self, relation: Relation, fields: Schema, *, judge: bool) -> SourceOp:
+        if relation.connector is None:
+            msg = f"source {relation.name!r} has no connector"
+            raise PlanError(msg)
+        names = {f.name for f in fields}
+        watermark = relation.watermark if self._watermarks else None
+        if watermark is not None and not set(watermark_columns(relation)) <= names:
+            watermark = None
+        return SourceOp(
+            relation.name,
+            relation.connector,
+            dict(relation.options),
+            relation.format,
+            column_specs(fields),
+            column_specs(relation.schema),
+            watermark_sql=watermark.expression if watermark is not None else None,
+            judge_lateness=judge,
+            include=tuple((kind, name) for kind, name in relation.include if name in names),
+        )
+
+    def _boundary(self, node: LogicalNode) -> LogicalNode:
+        """Return the node below a stateless chain whose rows are the chain's ``input``."""
+        while isinstance(node, Project | Filter | Window) and node not in self._planned:
+            if self._consumers[node] > 1 and not _only_renames(node):
+                return node
+            node = node.input
+        return node
+
+    def _spread(self, node: StreamNode) -> int:
+        """Return the parallelism of work on the rows of `node`: a pinned task only reads or writes."""
+        return self._parallelism if node.pinned else node.parallelism
+
+    def _stateless(self, node: Project | Filter | Window) -> StreamNode:
+        boundary = self._boundary(node.input)
+        below = self.plan(boundary)
+        if schema_of(node) == below.schema and _is_identity(node, boundary):
+            return below
+        key, distribution = _carried(node, boundary, below.stream_key, self._after_any(below))
+        fields = schema_of(node)
+        sql = select_sql(node, lambda n: n is boundary or n == boundary, weighted=below.retracting)
+        return StreamNode(
+            SqlOp(sql, column_specs(fields)),
+            (StreamInput(below, AnyDistribution()),),
+            fields,
+            below.changelog,
+            key,
+            distribution,
+            self._spread(below),
+        )
+
+    def _after_any(self, node: StreamNode) -> Distribution:
+        """Return how the rows of `node` lie in an operator that takes them as they come."""
+        if self._spread(node) == 1:
+            return Single()
+        return node.distribution if self._spread(node) == node.parallelism else AnyDistribution()
+
+    def _aggregate(self, node: Aggregate) -> StreamNode:
+        boundary = self._boundary(node.input)
+        below = self.plan(boundary)
+        types = {f.name: f.type for f in schema_of(node.input)}
+        calls = [(c, types[c.argument] if c.argument is not None else None) for c in node.calls]
+        if all(mergeable(c, t, retracting=below.retracting) for c, t in calls):
+            return self._two_phase(node, boundary, below)
+        return self._recompute(node)
+
+    def _keyed(self, keys: tuple[str, ...], provided: Distribution, parallelism: int) -> tuple[Distribution, int]:
+        """Return what grouping by `keys` requires, and its parallelism."""
+        if not keys:
+            return Single(), 1
+        return Hash(keys), 1 if isinstance(provided, Single) else parallelism
+
+    def _two_phase(self, node: Aggregate, boundary: LogicalNode, below: StreamNode) -> StreamNode:
+        phases = two_phase(node, retracting=below.retracting)
+        keys = key_columns(node)
+        source, where = source_sql(node.input, lambda n: n == boundary, weighted=below.retracting)
+        key_items = [quote(k) for k in node.keys]
+        sql = f"SELECT {', '.join([*key_items, *phases.items])} FROM {source}"
+        sql += f" WHERE {where}" if where else ""
+        sql += f" GROUP BY {', '.join(key_items)}" if key_items else ""
+        _, distribution = _carried(node.input, boundary, None, self._after_any(below))
+        kept = renamed(distribution, {k: k for k in node.keys})
+        partial = StreamNode(
+            PartialAggOp(sql, keys, phases.partials),
+            (StreamInput(below, AnyDistribution()),),
+            tuple([*(Field(c.name, c.type) for c in keys), *(Field(c.name, c.type) for c in phases.partials)]),
+            Changelog.PARTIAL,
+            None,
+            kept,
+            self._spread(below),
+            stateful=True,
+        )
+        requires, parallelism = self._keyed(node.keys, partial.distribution, self._parallelism)
+        fields = schema_of(node)
+        return StreamNode(
+            FinalAggOp(keys, phases.partials, phases.results, column_specs(fields), node.close_column),
+            (StreamInput(partial, requires),),
+            fields,
+            Changelog.RETRACT if node.close_column is None else Changelog.APPEND_ONLY,
+            node.keys,
+            _result_distribution(requires, kept, parallelism),
+            parallelism,
+            stateful=True,
+        )
+
+    def _recompute(self, node: Aggregate) -> StreamNode:
+        below = self.plan(node.input)
+        provided = self._after_any(below)
+        requires, parallelism = self._keyed(node.keys, provided, self._parallelism)
+        fields = schema_of(node)
+        inputs = (column_specs(schema_of(node.input)),)
+        distribution = _result_distribution(requires, renamed(provided, {k: k for k in node.keys}), parallelism)
+        groups = StreamNode(
+            RecomputeOp(inputs, (node.keys,), whole_rows_sql(node), column_specs(fields)),
+            (StreamInput(below, requires),),
+            fields,
+            Changelog.RETRACT,
+            node.keys,
+            distribution,
+            parallelism,
+            stateful=True,
+        )
+        return groups if node.close_column is None else self.hold_back(groups, node.close_column)
+
+    def hold_back(self, node: StreamNode, close_column: str) -> StreamNode:
+        """Return an operator that lets the rows of `node` go when the watermark is at or past `close_column`."""
+        # a row and its retraction must meet, so they stay where they are or are hashed by the whole row
+        parallelism = self._spread(node)
+        whole_row = Hash(tuple(f.name for f in node.schema))
+        requires = whole_row if node.retracting else AnyDistribution()
+        provided = self._after_any(node)
+        return StreamNode(
+            CloseFilterOp(column_specs(node.schema), close_column, weighted=node.retracting),
+            (StreamInput(node, requires),),
+            node.schema,
+            Changelog.APPEND_ONLY,
+            node.stream_key,
+            _result_distribution(requires, provided, parallelism),
+            parallelism,
+            stateful=True,
+        )
+
+    def _join(self, node: Join) -> StreamNode:
+        left, right = self.plan(node.left), self.plan(node.right)
+        fields = schema_of(node)
+        need_left, need_right, parallelism = self._co_partition(node, left, right)
+        retracting = left.retracting or right.retracting
+        key = None if left.stream_key is None or right.stream_key is None else left.stream_key + right.stream_key
+        distribution: Distribution = Single()
+        if parallelism > 1 and isinstance(need_left, Hash) and isinstance(need_right, Hash):
+            distribution = Hash(need_left.keys, also=(need_right.keys,))
+        op = JoinOp(
+            column_specs(left.schema),
+            column_specs(right.schema),
+            node.left_keys,
+            node.right_keys,
+            (left.retracting, right.retracting),
+            column_specs(fields),
+            residual_sql=render(node.residual) if node.residual is not None else None,
+        )
+        return StreamNode(
+            op,
+            (StreamInput(left, need_left), StreamInput(right, need_right)),
+            fields,
+            Changelog.RETRACT if retracting else Changelog.APPEND_ONLY,
+            key,
+            distribution,
+            parallelism,
+            stateful=True,
+        )
+
+    def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
+        """Return what a join requires of its sides: the same key columns of each, in the same order."""
+        if not node.left_keys or left.distribution == right.distribution == Single():
+            if not left.pinned and not right.pinned or not node.left_keys:
+                return Single(), Single(), 1
+        pairs = list(zip(node.left_keys, node.right_keys, strict=True))
+        for side, stream in enumerate((left, right)):
+            if stream.pinned or stream.parallelism != self._parallelism or not isinstance(stream.distribution, Hash):
+                continue
+            # already partitioned by some of the join's keys: the other side follows
+            for keys in stream.distribution.alternatives():
+                chosen = [next((p for p in pairs if p[side] == k), None) for k in keys]
+                if keys and all(p is not None for p in chosen):
+                    kept = [p for p in chosen if p is not None]
+                    return (
+                        Hash(tuple(p[0] for p in kept), exact=True),
+                        Hash(tuple(p[1] for p in kept), exact=True),
+                        self._parallelism,
+                    )
+        return Hash(node.left_keys, exact=True), Hash(node.right_keys, exact=True), self._parallelism
+
+    def _union(self, node: Union) -> StreamNode:
+        inputs = [self.plan(kid) for kid in node.inputs]
+        parallelism = max(self._spread(i) for i in inputs)
+        weighted = any(i.retracting for i in inputs)
+        provided = {self._after_any(i) if self._spread(i) == parallelism else AnyDistribution() for i in inputs}
+        distribution: Distribution = provided.pop() if len(provided) == 1 else AnyDistribution()
+        if parallelism == 1:
+            distribution = Single()
+        fields = schema_of(node)
+        return StreamNode(
+            UnionOp(column_specs(fields), weighted),
+            tuple(StreamInput(i, AnyDistribution()) for i in inputs),
+            fields,
+            Changelog.RETRACT if weighted else Changelog.APPEND_ONLY,
+            None,
+            distribution,
+            parallelism,
+        )
+
+    def project(self, node: StreamNode, fields: Schema) -> StreamNode:
+        """Return the rows of `node` with only `fields`."""
+        if node.schema == fields:
+            return node
+        names = [quote(f.name) for f in fields] + ([WEIGHT] if node.retracting else [])
+        kept = {f.name: f.name for f in fields}
+        key = node.stream_key if node.stream_key is not None and set(node.stream_key) <= set(kept) else None
+        return StreamNode(
+            SqlOp(f"SELECT {', '.join(names)} FROM input", column_specs(fields)),
+            (StreamInput(node, AnyDistribution()),),
+            fields,
+            node.changelog,
+            key,
+            renamed(self._after_any(node), kept),
+            self._spread(node),
+        )
+
+    def materialize(self, node: StreamNode, relation: str) -> StreamNode:
+        """Return the operator that keeps the rows of `node` as view `relation`."""
+        op = MaterializeOp(relation, column_specs(node.schema), node.retracting, node.stream_key or ())
+        return StreamNode(
+            op,
+            (StreamInput(node, Single()),),
+            node.schema,
+            node.changelog,
+            node.stream_key,
+            Single(),
+            1,
+            pinned=True,
+            stateful=True,
+        )
+
+    def sink(self, node: StreamNode, target: SinkTarget) -> StreamNode:
+        """Return the operator that writes the rows of `node` to `target`."""
+        requires: Distribution = AnyDistribution()
+        parallelism = self._spread(node)
+        if target.connector in SINGLE_TASK_CONNECTORS or (node.retracting and not node.stream_key):
+            requires, parallelism = Single(), 1
+        elif node.retracting and node.stream_key:
+            # the changes of a row stay in order: one writer a key
+            requires = Hash(node.stream_key)
+        op = SinkOp(
+            target.relation,
+            target.connector,
+            dict(target.options),
+            target.format,
+            column_specs(node.schema),
+            node.retracting,
+        )
+        return StreamNode(
+            op,
+            (StreamInput(node, requires),),
+            node.schema,
+            node.changelog,
+            node.stream_key,
+            Single() if parallelism == 1 else _result_distribution(requires, self._after_any(node), parallelism),
+            parallelism,
+        )
+
+
+def _result_distribution(requires: Distribution, provided: Distribution, parallelism: int) -> Distribution:
+    """Return how the rows of an operator lie whose output keeps the keys it is partitioned by."""
+    if parallelism == 1:
+        return Single()
+    if isinstance(requires, Hash) and isinstance(provided, Hash):
+        fitting = [keys for keys in provided.alternatives() if keys and set(keys) <= set(requires.keys)]
+        if fitting:
+            return Hash(fitting[0], tuple(fitting[1:]))
+    if isinstance(requires, AnyDistribution):
+        return provided
+    return replace(requires, exact=False) if isinstance(requires, Hash) else requires
+
+
+def _carried(
+    top: LogicalNode, boundary: LogicalNode, key: StreamKey, distribution: Distribution
+) -> tuple[StreamKey, Distribution]:
+    """Follow stream key and distribution of `boundary` up a stateless chain to `top`."""
+    if top == boundary:
+        return key, distribution
+    match top:
+        case Project(input=child, exprs=exprs):
+            key, distribution = _carried(child, boundary, key, distribution)
+            names: dict[str, str] = {}
+            for e in exprs:
+                source = renamed_field(e.expr)
+                if source is not None:
+                    names.setdefault(source, e.name)
+            kept = tuple(names[k] for k in key) if key is not None and all(k in names for k in key) else None
+            return kept, renamed(distribution, names)
+        case Window(input=child):
+            key, distribution = _carried(child, boundary, key, distribution)
+            many = top.size_us > top.slide_us
+            return (*key, top.start_name) if key is not None and many else key, distribution
+        case Filter(input=child):
+            return _carried(child, boundary, key, distribution)
+        case _:
+            msg = f"{type(top).__name__!r} is not stateless"
+            raise PlanError(msg)
+
+
+def _only_renames(node: Project | Filter | Window) -> bool:
+    return isinstance(node, Project) and all(renamed_field(e.expr) is not None for e in node.exprs)
+
+
+def _is_identity(node: LogicalNode, boundary: LogicalNode) -> bool:
+    """Whether the chain passes every field on under its own name."""
+    while node != boundary:
+        if not isinstance(node, Project) or any(renamed_field(e.expr) != e.name for e in node.exprs):
+            return False
+        node = node.input
+    return True
