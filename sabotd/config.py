@@ -285,3 +285,26 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
 
 def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+def with_overrides(
+    config: Config, *, listen: str | None = None, agents: int | None = None, log_level: str | None = None
+) -> Config:
+    """Return `config` with what the command line says instead.
+
+    Raises
+    ------
+    ConfigError
+        If a value does not fit.
+    """
+    server, agent_config, log = config.server, config.agents, config.log
+    try:
+        if listen is not None:
+            server = dataclasses.replace(server, listen=_location(listen))
+        if agents is not None:
+            agent_config = dataclasses.replace(agent_config, count=_integer(1, 1024)(agents))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if log_level is not None:
+        log = dataclasses.replace(log, level=log_level)
+    return dataclasses.replace(config, server=server, agents=agent_config, log=log)

@@ -152,13 +152,16 @@ class Flush:
 
 @dataclass(frozen=True)
 class Insert:
-    """INSERT INTO table. `sql` is DuckDB's text of the whole statement."""
+    """INSERT INTO table. `sql` is DuckDB's text of the whole statement, `query` of what gives the rows, at
+    `query_start` in it."""
 
     table: str
     columns: tuple[str, ...]
     sql: str
     text: str
     span: Span
+    query: str = ""
+    query_start: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from planner.task_spec import Columns
 from sabot.ids import ROW_WATERMARK
 from sabotd.agent.messages import SplitWatermark
 from sabotd.connectors.base import BadRecord, Position, SourceReader, SourceStatus
-from sabotd.state.duckdb_state import TaskDatabase
+from sabotd.state.duckdb_state import Statement, TaskDatabase
 
 
 @dataclass(slots=True)
@@ -52,13 +52,13 @@ class SourceDriver:
         self._splits: dict[str, _Split] = {}
         self._others: dict[str, int | None] = {}
         self._barrier_us: int | None = None
-        self._watermark_query = None
+        self._watermark_query: Statement | None = None
         self.rows = 0
         if watermark_sql is not None:
-            self._watermark_query = db.prepare(
-                f"SELECT epoch_us({watermark_sql}) AS w FROM input",
-                columns_schema(columns),
-                pa.schema([("w", pa.int64())]),
+            session = db.session()
+            self._slot = session.slot("input", columns_schema(columns))
+            self._watermark_query = session.prepare(
+                f"SELECT epoch_us({watermark_sql}) AS w FROM input", pa.schema([("w", pa.int64())])
             )
 
     def read(self, max_rows: int, timeout_s: float) -> pa.RecordBatch | None:
@@ -85,9 +85,11 @@ class SourceDriver:
     def _advance(self, split: _Split, batch: pa.RecordBatch) -> np.ndarray:
         """Move the split's watermark over `batch`; return it as it stood at each row (int64, least value: none)."""
         assert self._watermark_query is not None
-        (result,) = self._watermark_query.run(batch)
+        self._slot.fill((batch,))
+        results = self._watermark_query.batches()
+        self._slot.clear()
         none = np.iinfo(np.int64).min
-        values = result.column(0).fill_null(none).to_numpy(zero_copy_only=False)
+        values = np.concatenate([r.column(0).fill_null(none).to_numpy(zero_copy_only=False) for r in results])
         running = np.maximum.accumulate(values)
         if split.watermark_us is not None:
             running = np.maximum(running, split.watermark_us)
@@ -111,9 +113,7 @@ class SourceDriver:
         if self._watermark_query is None:
             return MAX_WATERMARK_US  # a source without event time has no say in min()
         self._barrier_us = watermark_us
-        self._others = {
-            s.split: s.watermark_us for s in splits if s.relation == self.relation and not s.idle
-        }
+        self._others = {s.split: s.watermark_us for s in splits if s.relation == self.relation and not s.idle}
         return watermark_us
 
     def split_watermarks(self) -> tuple[SplitWatermark, ...]:
@@ -151,4 +151,3 @@ class SourceDriver:
     def close(self) -> None:
         """Close the reader."""
         self.reader.close()
-

@@ -283,6 +283,4 @@ class Task:
             if barrier.final:
                 writer.end()
         if not self._writers:
-            self._report(
-                EpochDone(self.job_id, self.attempt, self.spec.task_id, barrier.epoch, self._terminal_rows)
-            )
+            self._report(EpochDone(self.job_id, self.attempt, self.spec.task_id, barrier.epoch, self._terminal_rows))

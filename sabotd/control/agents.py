@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import queue
@@ -25,7 +26,12 @@ from sabotd.agent.runtime import AgentRuntime
 log = logging.getLogger("sabot.agents")
 
 Command = msg.Deploy | msg.Cancel | msg.InjectBarrier | msg.Fence
-_ACTIONS: dict[type, str] = {msg.Deploy: "deploy", msg.Cancel: "cancel", msg.InjectBarrier: "inject", msg.Fence: "fence"}
+_ACTIONS: dict[type, str] = {
+    msg.Deploy: "deploy",
+    msg.Cancel: "cancel",
+    msg.InjectBarrier: "inject",
+    msg.Fence: "fence",
+}
 
 
 class Agent(Protocol):
@@ -153,10 +159,10 @@ class ChildAgents:
 
     Parameters
     ----------
-    run_dir : Path
-        Unix sockets and state folders of the agents.
-    coordinator : str
-        Location for their reports.
+    run_dir, scratch_dir : Path
+        For the agents' Unix sockets, and for the state of their tasks.
+    coordinator : callable
+        Returns the location for their reports.
     on_lost : callable
         Called with (agent id, reason) once for each that died unasked.
     """
@@ -164,12 +170,14 @@ class ChildAgents:
     def __init__(
         self,
         run_dir: Path,
-        coordinator: str,
+        scratch_dir: Path,
+        coordinator: Callable[[], str],
         settings: AgentSettings,
         clients: ClientPool,
         on_lost: Callable[[str, str], None],
     ) -> None:
         self._run_dir = run_dir
+        self._scratch_dir = scratch_dir
         self._coordinator = coordinator
         self._settings = settings
         self._clients = clients
@@ -179,6 +187,7 @@ class ChildAgents:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._watchers: dict[str, threading.Thread] = {}
         self._stopping = False
+        self._incarnations = itertools.count(1)
 
     def start(self, count: int) -> None:
         """Start agents ``a1`` to ``a<count>``, all at once, and wait until they take commands."""
@@ -192,7 +201,8 @@ class ChildAgents:
             raise JobError(text)
 
     def _start_one(self, agent_id: str) -> None:
-        socket = self._run_dir / f"{agent_id}.sock"
+        # a new socket each time: nobody mistakes a new process for the one that died
+        socket = self._run_dir / f"{agent_id}-{next(self._incarnations)}.sock"
         ready_in, ready_out = os.pipe()
         settings = self._settings
         process = subprocess.Popen(
@@ -200,8 +210,8 @@ class ChildAgents:
                 sys.executable, "-m", "sabotd", "agent",
                 "--id", agent_id,
                 "--listen", f"grpc+unix://{socket}",
-                "--coordinator", self._coordinator,
-                "--state-dir", str(self._run_dir / f"{agent_id}.state"),
+                "--coordinator", self._coordinator(),
+                "--state-dir", str(self._scratch_dir / f"{agent_id}.state"),
                 "--pool-bytes", str(settings.pool_bytes),
                 "--task-memory-mb", str(settings.task_memory_mb),
                 "--idle-timeout", str(settings.idle_timeout_s),
@@ -237,7 +247,6 @@ class ChildAgents:
             agent.state = "LOST"
         reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         log.error("agent %s (pid %s) died with %s", agent.agent_id, process.pid, reason)
-        self._clients.forget(agent.location)
         agent.close()
         if process.stdin is not None:
             process.stdin.close()

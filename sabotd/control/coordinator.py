@@ -95,6 +95,13 @@ class Coordinator:
         self._thread.join()
         self._stopper.shutdown(wait=True, cancel_futures=True)
 
+    def alive(self) -> bool:
+        """Whether the thread runs and its lock is free within a second."""
+        if not self._lock.acquire(timeout=1.0):
+            return False
+        self._lock.release()
+        return self._thread.is_alive()
+
     # -- jobs
 
     def register(self, spec: JobSpec) -> None:
@@ -187,9 +194,14 @@ class Coordinator:
         """Cancel the job everywhere, up to `generation`."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is not None and job.state is not None and job.state.phase in (
-                JobPhase.RUNNING,
-                JobPhase.DEPLOYING,
+            if (
+                job is not None
+                and job.state is not None
+                and job.state.phase
+                in (
+                    JobPhase.RUNNING,
+                    JobPhase.DEPLOYING,
+                )
             ):
                 job.state.phase = JobPhase.STOPPED
         for agent in [self._own, *self._agents()]:
@@ -243,7 +255,9 @@ class Coordinator:
         with self._lock:
             hit = [j for j in self._jobs.values() if agent_id in j.placement.values()]
         for job in hit:
-            error = JobError(f"agent {agent_id!r} was lost ({reason})", hint="drop and create it again, or restart sabotd")
+            error = JobError(
+                f"agent {agent_id!r} was lost ({reason})", hint="drop and create it again, or restart sabotd"
+            )
             task = next(t for t, a in job.placement.items() if a == agent_id)
             self._inbox.put(msg.TaskFailed(job.spec.job_id, job.generation, task, error.to_wire()))
 
@@ -303,40 +317,55 @@ class Coordinator:
 
     # -- FLUSH
 
-    def fence(self, job_id: str, cancelled: threading.Event) -> None:
-        """Wait until all that the job's sources held when this was called is visible and written.
+    def fence_all(self, job_ids: Sequence[str], cancelled: threading.Event) -> None:
+        """Wait until all that the jobs' sources held when this was called is visible and written.
 
         Raises
         ------
         JobError
-            The job has failed, or its sources cannot tell.
+            A job has failed, or its sources cannot tell.
+        SabotError
+            `cancelled` was set.
         """
-        fence_id = next(self._fence_ids)
+        fences: list[tuple[Job, JobState, int]] = []
         with self._lock:
-            job = self._jobs.get(job_id)
-            if job is None:
-                return
-            while job.state is None or job.state.phase is JobPhase.DEPLOYING:
-                self._wait(cancelled)
-            state = job.state
-            state.fence(fence_id)
-            if state.phase is JobPhase.RUNNING:
-                command = msg.Fence(job_id, state.attempt, fence_id)
-                for agent_id in sorted({job.placement[t] for t in state.sources}):
-                    self._agent(agent_id).post(command)
             try:
-                while not state.fence_passed(fence_id):
-                    if state.phase is JobPhase.FAILED:
-                        text = f"job {job_id!r} failed: {state.error}"
-                        raise JobError(text, hint="SHOW JOBS tells the state of every job")
-                    if (unknown := state.fence_error(fence_id)) is not None:
-                        text = f"job {job_id!r} cannot tell what its source holds: {unknown}"
-                        raise JobError(text)
-                    if self._jobs.get(job_id) is not job or state.phase is JobPhase.STOPPED:
-                        return  # dropped meanwhile
-                    self._wait(cancelled)
+                for job_id in job_ids:
+                    if (fenced := self._begin_fence(job_id, cancelled)) is not None:
+                        fences.append(fenced)
+                for job, state, fence_id in fences:
+                    while not state.fence_passed(fence_id) and self._fence_may_pass(job, state, fence_id):
+                        self._wait(cancelled)
             finally:
-                state.drop_fence(fence_id)
+                for _, state, fence_id in fences:
+                    state.drop_fence(fence_id)
+
+    def _begin_fence(self, job_id: str, cancelled: threading.Event) -> tuple[Job, JobState, int] | None:
+        job = self._jobs.get(job_id)
+        while job is not None and (job.state is None or job.state.phase is JobPhase.DEPLOYING):
+            self._wait(cancelled)
+            job = self._jobs.get(job_id)
+        if job is None or job.state is None:
+            return None
+        state = job.state
+        fence_id = next(self._fence_ids)
+        state.fence(fence_id)
+        if state.phase is JobPhase.RUNNING:
+            command = msg.Fence(job_id, state.attempt, fence_id)
+            for agent_id in sorted({job.placement[t] for t in state.sources}):
+                self._agent(agent_id).post(command)
+        return job, state, fence_id
+
+    def _fence_may_pass(self, job: Job, state: JobState, fence_id: int) -> bool:
+        """Whether waiting has a point; False when the job was dropped meanwhile."""
+        job_id = job.spec.job_id
+        if state.phase is JobPhase.FAILED:
+            text = f"job {job_id!r} failed: {state.error}"
+            raise JobError(text, hint="SHOW JOBS tells the state of every job")
+        if (unknown := state.fence_error(fence_id)) is not None:
+            text = f"job {job_id!r} cannot tell what its source holds: {unknown}"
+            raise JobError(text)
+        return self._jobs.get(job_id) is job and state.phase is not JobPhase.STOPPED
 
     def _wait(self, cancelled: threading.Event) -> None:
         self._lock.wait(0.2)
@@ -363,5 +392,3 @@ def _error_rows(report: msg.BadRecordReport) -> pa.Table:
             "reason": list(reasons),
         }
     )
-
-

@@ -117,7 +117,13 @@ class Store:
         self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool
     ) -> StoredRelation:
         relation = StoredRelation(
-            name, schema, append_only, primary_key, durable, log=None, connection=self._db.duplicate()  # type: ignore[arg-type]
+            name,
+            schema,
+            append_only,
+            primary_key,
+            durable,
+            log=None,
+            connection=self._db.duplicate(),  # type: ignore[arg-type]
         )
         folder = self._scratch / "logs" / "".join(f"{b:02x}" for b in name.encode())
         relation.log = StreamLog(folder, relation.log_arrow)
@@ -209,13 +215,8 @@ class Store:
         con = relation.connection
         keys = ", ".join(quote(k) for k in relation.primary_key)
         same = " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
-        con.execute(
-            "DELETE FROM taken WHERE rowid NOT IN "
-            f"(SELECT max(rowid) FROM taken GROUP BY {keys})"
-        )
-        removed = _fetch(
-            con, f"SELECT t.* FROM {relation.path} t SEMI JOIN taken n ON {same}", relation.arrow
-        )
+        con.execute(f"DELETE FROM taken WHERE rowid NOT IN (SELECT max(rowid) FROM taken GROUP BY {keys})")
+        removed = _fetch(con, f"SELECT t.* FROM {relation.path} t SEMI JOIN taken n ON {same}", relation.arrow)
         con.execute(f"DELETE FROM {relation.path} t USING taken n WHERE {same}")
         return removed
 

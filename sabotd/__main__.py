@@ -1,0 +1,7 @@
+"""``python -m sabotd``."""
+
+import sys
+
+from sabotd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,106 @@
+"""The catalog in memory: every object by name, what it reads, and what reads it. The tables on disk hold the truth."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.logical import Relation
+from planner.plan import PlannedJob
+from sabot.errors import SqlError
+from sabot.schema import Schema
+from sql_frontend.catalog import ViewDefinition
+
+
+@dataclass(frozen=True)
+class CatalogObject:
+    """A source, table, view, materialized view or sink.
+
+    `relation` is what queries read (None for sinks); `reads` the names that it was made from, directly;
+    `job_id` and `planned` are of materialized views and sinks.
+    """
+
+    name: str
+    kind: str
+    sql: str
+    relation: Relation | ViewDefinition | None
+    columns: Schema
+    reads: frozenset[str] = frozenset()
+    job_id: str | None = None
+    planned: PlannedJob | None = None
+
+
+class CatalogStore:
+    """Names to objects; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._objects: dict[str, CatalogObject] = {}
+
+    def add(self, obj: CatalogObject) -> None:
+        """Add an object; the caller has checked that the name is free."""
+        with self._lock:
+            self._objects[obj.name] = obj
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        with self._lock:
+            del self._objects[name]
+
+    def get(self, name: str) -> CatalogObject | None:
+        """Return the object called `name`."""
+        with self._lock:
+            return self._objects.get(name)
+
+    def all(self) -> list[CatalogObject]:
+        """Return every object in the order of creation."""
+        with self._lock:
+            return list(self._objects.values())
+
+    def dependents(self, name: str) -> list[CatalogObject]:
+        """Return what was made from `name`, directly or not, in the order of creation."""
+        found = {name}
+        out = []
+        for obj in self.all():
+            if obj.reads & found:
+                found.add(obj.name)
+                out.append(obj)
+        return out
+
+    # -- sql_frontend.catalog.Catalog
+
+    def lookup(self, name: str) -> Relation | ViewDefinition | None:
+        """Return what `name` stands for in FROM."""
+        obj = self.get(name)
+        return obj.relation if obj is not None else None
+
+    def names(self) -> Sequence[str]:
+        """Return every name that FROM knows, sorted."""
+        return sorted(o.name for o in self.all() if o.relation is not None)
+
+
+class RecordingCatalog:
+    """Passes lookups on and remembers the names that were found: what a query reads, directly."""
+
+    def __init__(self, catalog: CatalogStore) -> None:
+        self._catalog = catalog
+        self.found: set[str] = set()
+
+    def lookup(self, name: str) -> Relation | ViewDefinition | None:
+        """Look `name` up and remember it."""
+        relation = self._catalog.lookup(name)
+        if relation is not None:
+            self.found.add(name)
+        return relation
+
+    def names(self) -> Sequence[str]:
+        """Return every name."""
+        return self._catalog.names()
+
+
+def in_use(name: str, dependents: Sequence[CatalogObject]) -> SqlError:
+    """Make the error for dropping what others read."""
+    used = ", ".join(f"{d.kind} {d.name!r}" for d in dependents)
+    msg = f"cannot drop {name!r} because it is used by {used}"
+    return SqlError(msg, hint="DROP ... CASCADE drops them too", sqlstate="2BP01")

@@ -1,0 +1,237 @@
+"""The running system in one object: store, catalog, agents, coordinator. Doors and sessions stand on it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from cython_shuffle.transport import ClientPool, FlightEndpoint
+from sabot.errors import ConfigError, SabotError
+from sabot.schema import arrow_schema
+from sabotd import show
+from sabotd.agent import messages as msg
+from sabotd.agent.runtime import AgentRuntime
+from sabotd.catalog_store import CatalogStore
+from sabotd.config import Config
+from sabotd.control import durable
+from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
+from sabotd.control.coordinator import Coordinator
+from sabotd.control.tables import ControlTables, open_engine
+from sabotd.ddl import Definitions
+from sabotd.engine import TableInfo
+from sabotd.session import SqlSession
+from sabotd.state.pinned import StorePinned
+from sabotd.state.store import Store
+
+log = logging.getLogger("sabot.cluster")
+
+OWN_AGENT = "sabotd"
+_SYSTEM_TABLES = {
+    "jobs": show.jobs,
+    "agents": show.agents,
+    "relations": show.relations,
+    "shuffle_edges": show.shuffle_edges,
+}
+_CATALOG_WORD = re.compile(r"\bsabot_catalog\b", re.IGNORECASE)
+
+
+class Cluster:
+    """Opens the data folder, starts the agents and brings back what the tables hold. An `Engine` for the doors.
+
+    Parameters
+    ----------
+    config : Config
+    data_dir : Path
+        Made if it is not there.
+
+    Raises
+    ------
+    ConfigError
+        The folder cannot be written, or another sabotd runs on it.
+    """
+
+    def __init__(self, config: Config, data_dir: Path) -> None:
+        self.config = config
+        self._data_dir = data_dir
+        self._lock_file = _lock(data_dir)
+        # sockets have a length limit of about a hundred characters, which a data folder may exceed
+        self._run_dir = Path(tempfile.mkdtemp(prefix="sabot-"))
+        scratch = data_dir / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        self._scratch = scratch
+        count = config.agents.resolved_count()
+        memory_mb = _memory_mb(config)
+        # a task's database, the agents' pools and the store share what there is
+        self._task_memory_mb = max(256, memory_mb // (4 * count))
+        self.store = Store(
+            data_dir, scratch, memory_limit_mb=max(512, memory_mb // 4), threads=len(os.sched_getaffinity(0))
+        )
+        self.catalog = CatalogStore()
+        engine, url = open_engine(config.control.database, data_dir)
+        self._engine, self._engine_url = engine, url
+        self._tables = ControlTables(engine)
+        self._endpoint = FlightEndpoint(f"grpc+unix://{self._run_dir / 'sabotd.sock'}", name=OWN_AGENT)
+        self._clients = ClientPool()
+        self._runtime = AgentRuntime(
+            OWN_AGENT,
+            self._endpoint,
+            pool_bytes=config.agents.pool_bytes,
+            state_dir=scratch / "own.state",
+            task_memory_mb=self._task_memory_mb,
+            idle_timeout_s=config.streaming.idle_timeout_s,
+            report=lambda report: self.coordinator.report((report,)),
+            pinned=StorePinned(self.store),
+        )
+        self.own_agent: Agent = LocalAgent(self._runtime)
+        self._children = ChildAgents(
+            self._run_dir,
+            scratch,
+            lambda: self._endpoint.location,
+            AgentSettings(
+                config.agents.pool_bytes,
+                self._task_memory_mb,
+                config.streaming.idle_timeout_s,
+                config.log.level,
+                config.log.format,
+            ),
+            self._clients,
+            on_lost=lambda agent_id, reason: self.coordinator.agent_lost(agent_id, reason),
+        )
+        self.coordinator = Coordinator(
+            self._tables,
+            self._children.all,
+            self.own_agent,
+            interval_s=config.streaming.barrier_interval_s,
+            on_bad_records=self.store.add_errors,
+        )
+        self.definitions = Definitions(self.catalog, self.store, self._tables, self.coordinator)
+        self._count = count
+        self._flush_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start agents, resume what a dead daemon left, redeploy the jobs."""
+        self._endpoint.register_action("report", self._take_reports)
+        self._endpoint.start()
+        self._runtime.start()
+        self._children.start(self._count)
+        self.coordinator.start()
+        jobs = self._restore()
+        durable.start(self._engine, self._engine_url, self.coordinator)
+        for job_id in jobs:
+            try:
+                self.coordinator.deploy(job_id)
+            except SabotError as error:
+                log.error("job %s cannot be started again: %s", job_id, error.message)  # noqa: TRY400
+
+    def _restore(self) -> list[str]:
+        jobs = []
+        for row in self._tables.all_objects():
+            try:
+                job_id = self.definitions.restore(row)
+            except SabotError as error:
+                # one object that does not come back (a broker that refuses) must not keep the rest down
+                log.error("%s %s cannot be restored: %s", row.kind, row.name, error.message)  # noqa: TRY400
+                continue
+            if job_id is not None:
+                jobs.append(job_id)
+        return jobs
+
+    def _take_reports(self, body: bytes) -> bytes:
+        self.coordinator.report(msgspec.json.decode(body, type=msg.Reports).reports)
+        return b""
+
+    def stop(self, timeout_s: float = 8.0) -> None:
+        """Stop everything; tables and the catalog are on disk."""
+        self.coordinator.stop()
+        self._children.stop(timeout_s)
+        self._runtime.stop()
+        self._endpoint.stop()
+        self._clients.close()
+        self.store.close()
+        self._engine.dispose()
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        os.close(self._lock_file)
+
+    def agents(self) -> Sequence[Agent]:
+        """Return the agents that take tasks."""
+        return self._children.all()
+
+    def alive(self) -> bool:
+        """Whether the coordinator and the store answer: what the watchdog stands for."""
+        with self.store.reader() as con:
+            con.execute("SELECT 1").fetchall()
+        return self.coordinator.alive()
+
+    # -- Engine
+
+    def open_session(self) -> SqlSession:
+        """Open a session."""
+        return SqlSession(self)
+
+    def tables(self) -> Sequence[TableInfo]:
+        """List every relation a client may name."""
+        found = [TableInfo("main", o.name, o.kind.upper(), arrow_schema(o.columns)) for o in self.catalog.all()]
+        with self.store.reader() as con:
+            errors = con.sql("SELECT * FROM sabot_errors LIMIT 0").to_arrow_table().schema
+        found.append(TableInfo("main", "sabot_errors", "SYSTEM TABLE", errors))
+        for name, make in _SYSTEM_TABLES.items():
+            found.append(TableInfo("sabot_catalog", name, "SYSTEM TABLE", make(self).schema))
+        return found
+
+    def refresh_system_tables(self, sql: str) -> None:
+        """Bring ``sabot_catalog`` up to date if `sql` may read it."""
+        if _CATALOG_WORD.search(sql):
+            for name, make in _SYSTEM_TABLES.items():
+                self.store.put_system_table(name, make(self))
+
+    def flush(self, cancelled: threading.Event) -> None:
+        """Wait until all that tables and sources held when this was called is visible in every view and sink.
+
+        Jobs are fenced in the order of their creation: one that reads another's view comes after it.
+
+        Raises
+        ------
+        JobError
+            A job that it waits for has failed.
+        """
+        levels: dict[str, int] = {}
+        by_level: dict[int, list[str]] = {}
+        for obj in self.catalog.all():
+            levels[obj.name] = 1 + max((levels.get(r, 0) for r in obj.reads), default=0)
+            if obj.job_id is not None:
+                by_level.setdefault(levels[obj.name], []).append(obj.job_id)
+        for level in sorted(by_level):
+            self.coordinator.fence_all(by_level[level], cancelled)
+
+
+def _lock(data_dir: Path) -> int:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        text = f"data folder {str(data_dir)!r} cannot be written: {error.strerror}"
+        raise ConfigError(text) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        text = f"another sabotd runs on data folder {str(data_dir)!r}"
+        raise ConfigError(text) from error
+    return file
+
+
+def _memory_mb(config: Config) -> int:
+    limit = config.agents.memory_limit_bytes
+    return (limit or int(psutil.virtual_memory().total * 0.7)) >> 20

@@ -1,0 +1,100 @@
+"""The daemon's life: open, tell that it is ready, wait for the end, stop within ten seconds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from sabot.errors import SabotError
+from sabotd.cluster import Cluster
+from sabotd.config import Config, with_overrides
+from sabotd.logs import configure_logging
+from sabotd.notify import Notifier
+from sabotd.serve.flight_sql import FlightSqlServer
+
+log = logging.getLogger("sabot.daemon")
+
+_STOP_LIMIT_S = 9.0
+
+
+def run_daemon(
+    config: Config,
+    *,
+    data_dir: Path | None,
+    listen: str | None,
+    agents: int | None,
+    embedded: bool,
+    ready_fd: int | None,
+) -> int:
+    """Run until SIGTERM, SIGINT, or (embedded) the end of standard input; returns the exit status.
+
+    Raises
+    ------
+    SabotError
+        It cannot start; `ready_fd` has been told.
+    """
+    config = with_overrides(config, listen=listen, agents=agents, log_level="error" if embedded else None)
+    configure_logging(config.log.level, config.log.format, process="sabotd")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # at a terminal an interrupt is for the shell in front of an embedded daemon, not for the daemon
+    signal.signal(signal.SIGINT, signal.SIG_IGN if embedded else lambda *_: stop.set())
+    notifier = Notifier()
+    try:
+        cluster = Cluster(config, data_dir or config.server.data_path())
+        server = FlightSqlServer(cluster, config.server.listen)
+        server.start()
+        try:
+            cluster.start()
+        except BaseException:
+            server.stop()
+            cluster.stop()
+            raise
+    except SabotError as error:
+        _tell(ready_fd, {"error": error.message if not error.hint else f"{error.message} ({error.hint})"})
+        raise
+    if embedded:
+        threading.Thread(target=_watch_stdin, args=(stop,), name="parent", daemon=True).start()
+    log.info("ready: taking statements on %s", server.location)
+    _tell(ready_fd, {"ready": True, "location": server.location})
+    notifier.ready(f"taking statements on {server.location}")
+    while not stop.wait(notifier.watchdog_interval_s):
+        if cluster.alive():
+            notifier.watchdog()
+    log.info("stopping")
+    notifier.stopping()
+    # a step that waits for something lost must not keep a service manager waiting
+    guard = threading.Timer(_STOP_LIMIT_S, _give_up)
+    guard.daemon = True
+    guard.start()
+    server.stop()
+    cluster.stop()
+    notifier.close()
+    log.info("stopped")
+    logging.shutdown()
+    sys.stdout.flush()
+    # DBOS leaves threads that no call ends; everything of ours is closed
+    os._exit(0)
+
+
+def _watch_stdin(stop: threading.Event) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    stop.set()
+
+
+def _tell(ready_fd: int | None, word: dict[str, object]) -> None:
+    if ready_fd is None:
+        return
+    os.write(ready_fd, json.dumps(word).encode() + b"\n")
+    os.close(ready_fd)
+
+
+def _give_up() -> None:
+    log.error("still not stopped after %s s; leaving", _STOP_LIMIT_S)
+    os._exit(1)

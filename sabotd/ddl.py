@@ -1,0 +1,383 @@
+"""Creates and drops: from a statement to an object of the catalog, its rows in the store and its job."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import duckdb
+
+from planner.logical import Query, Relation, RelationKind, schema_of
+from planner.plan import PlannedJob, SinkTarget, plan_sink, plan_view
+from planner.task_spec import ColumnSpec, SinkOp, SourceOp
+from sabot.errors import InternalError, Span, SqlError
+from sabot.schema import Field, Schema
+from sabotd.catalog_store import CatalogObject, CatalogStore, RecordingCatalog, in_use
+from sabotd.connectors import registry
+from sabotd.control.coordinator import Coordinator
+from sabotd.control.tables import ControlTables, ObjectRow
+from sabotd.settings import Settings
+from sabotd.state.store import Store
+from sql_frontend.binder import bind_query, bind_source
+from sql_frontend.catalog import ViewDefinition
+from sql_frontend.parse import parse_statement
+from sql_frontend.statements import CreateSink, CreateSource, CreateTable, CreateView, Drop, FormatClause
+
+CreateStatement = CreateSource | CreateTable | CreateView | CreateSink
+
+
+@dataclass
+class Definitions:
+    """Carries out CREATE and DROP, one at a time."""
+
+    catalog: CatalogStore
+    store: Store
+    tables: ControlTables
+    coordinator: Coordinator
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    # -- create
+
+    def create(self, statement: CreateStatement, settings: Settings) -> list[str]:
+        """Create an object; its job runs when this returns. Returns notices.
+
+        Raises
+        ------
+        SabotError
+            Nothing was created.
+        """
+        with self._lock:
+            present = self.catalog.get(statement.name)
+            if present is not None:
+                if statement.if_not_exists:
+                    return [f"{present.kind} {present.name!r} is there already, skipped"]
+                if isinstance(statement, CreateView) and statement.or_replace and present.kind == "view":
+                    if dependents := self.catalog.dependents(present.name):
+                        raise in_use(present.name, dependents)
+                    self._forget([present])
+                else:
+                    msg = f"{present.kind} {present.name!r} is there already"
+                    hint = f"DROP {present.kind.upper()} {present.name} removes it"
+                    raise SqlError(msg, hint=hint, sqlstate="42P07", text=statement.text)
+            obj = self.define(statement, settings)
+            self._open(obj, statement)
+            try:
+                self.tables.add_object(ObjectRow(obj.name, obj.kind, obj.sql, settings.to_json()), obj.job_id)
+            except BaseException:
+                self._close(obj)
+                raise
+            self.catalog.add(obj)
+            if obj.job_id is not None:
+                try:
+                    self.coordinator.deploy(obj.job_id)
+                except BaseException:
+                    self._forget([obj])
+                    raise
+            return []
+
+    def define(self, statement: CreateStatement, settings: Settings) -> CatalogObject:
+        """Bind and plan a statement; nothing is made yet."""
+        match statement:
+            case CreateSource():
+                return self._source(statement)
+            case CreateTable():
+                relation = Relation(
+                    statement.name,
+                    RelationKind.TABLE,
+                    statement.columns,
+                    append_only=not statement.primary_key,
+                    stream_key=statement.primary_key,
+                )
+                return CatalogObject(statement.name, "table", statement.text, relation, statement.columns)
+            case CreateView(materialized=True):
+                return self._materialized_view(statement, settings)
+            case CreateView():
+                return self._view(statement)
+            case CreateSink():
+                return self._sink(statement, settings)
+
+    def _source(self, statement: CreateSource) -> CatalogObject:
+        options = dict(statement.options)
+        with _placed(statement.text, dict(statement.option_spans)):
+            connector = registry.connector(options["connector"])
+            relation = bind_source(statement)
+            columns = relation.schema
+            if not statement.columns:
+                default = registry.default_schema(options["connector"], options)
+                if default is None:
+                    msg = f"a source with connector {options['connector']!r} needs columns"
+                    raise SqlError(
+                        msg, hint="write CREATE SOURCE name (column TYPE, ...) WITH (...)", text=statement.text
+                    )
+                columns = tuple(Field(c.name, c.type) for c in default) + columns
+                relation = replace(relation, schema=columns)
+            specs = tuple(ColumnSpec(f.name, f.type) for f in columns)
+            op = SourceOp(
+                statement.name,
+                options["connector"],
+                _plain_options(statement.options, statement.format),
+                statement.format.encode if statement.format else None,
+                specs,
+                specs,
+                include=statement.include,
+            )
+            registry.check(op)
+            connector.validate(op)
+        return CatalogObject(statement.name, "source", statement.text, relation, columns)
+
+    def _view(self, statement: CreateView) -> CatalogObject:
+        definition = ViewDefinition(statement.name, statement.query, statement.column_names)
+        recording = RecordingCatalog(self.catalog)
+        try:
+            query = bind_query(statement.query, recording, span_offset=statement.query_span.start, text=statement.text)
+            columns = schema_of(query.root)
+        except SqlError as error:
+            # what cannot be kept up may still be asked: DuckDB has the word where only tables and views are read
+            found = _duckdb_columns(self.store, statement.query)
+            if found is None:
+                raise error from None
+            columns, names = found
+            recording.found = {n for n in names if self.catalog.get(n) is not None}
+        if statement.column_names:
+            columns = _renamed(columns, statement)
+        return CatalogObject(
+            statement.name, "view", statement.text, definition, columns, reads=frozenset(recording.found)
+        )
+
+    def _materialized_view(self, statement: CreateView, settings: Settings) -> CatalogObject:
+        recording = RecordingCatalog(self.catalog)
+        query = self._bind(statement.query, statement.query_span, statement, recording)
+        job_id = f"mv:{statement.name}"
+        planned = plan_view(
+            query,
+            job_id=job_id,
+            relation=statement.name,
+            parallelism=settings.parallelism,
+            max_parallelism=settings.max_parallelism,
+        )
+        columns = planned.output.schema
+        if statement.column_names:
+            msg = "column names of a materialized view come from its query"
+            raise SqlError(msg, hint="write SELECT ... AS name", sqlstate="0A000", text=statement.text)
+        relation = Relation(
+            statement.name,
+            RelationKind.MATERIALIZED_VIEW,
+            columns,
+            append_only=planned.output.append_only,
+            stream_key=planned.output.stream_key,
+        )
+        return CatalogObject(
+            statement.name,
+            "materialized view",
+            statement.text,
+            relation,
+            columns,
+            frozenset(recording.found),
+            job_id,
+            planned,
+        )
+
+    def _sink(self, statement: CreateSink, settings: Settings) -> CatalogObject:
+        recording = RecordingCatalog(self.catalog)
+        if statement.from_relation is not None:
+            query = bind_query(f'SELECT * FROM "{statement.from_relation}"', recording)
+        else:
+            assert statement.query is not None
+            assert statement.query_span is not None
+            query = self._bind(statement.query, statement.query_span, statement, recording)
+        job_id = f"sink:{statement.name}"
+        options = _plain_options(statement.options, statement.format)
+        encode = statement.format.encode if statement.format else None
+        with _placed(statement.text, dict(statement.option_spans)):
+            connector = registry.connector(options["connector"])
+            target = SinkTarget(statement.name, options["connector"], options, encode)
+            planned = plan_sink(
+                query,
+                job_id=job_id,
+                sink=target,
+                parallelism=settings.parallelism,
+                max_parallelism=settings.max_parallelism,
+            )
+            (op,) = {n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, SinkOp)} or {None}
+            if op is None:
+                msg = "a sink's plan has no sink"
+                raise InternalError(msg)
+            registry.check(op)
+            connector.validate(op)
+        return CatalogObject(
+            statement.name,
+            "sink",
+            statement.text,
+            None,
+            planned.output.schema,
+            frozenset(recording.found),
+            job_id,
+            planned,
+        )
+
+    def _bind(self, query: str, span: Span, statement: CreateView | CreateSink, catalog: RecordingCatalog) -> Query:
+        return bind_query(
+            query,
+            catalog,
+            emit_on_window_close=statement.emit_on_window_close,
+            span_offset=span.start,
+            text=statement.text,
+        )
+
+    def plan_query(self, query: str, settings: Settings, *, name: str = "query") -> PlannedJob:
+        """Plan a bare query as a view, for EXPLAIN."""
+        bound = bind_query(query, self.catalog)
+        return plan_view(
+            bound,
+            job_id=f"mv:{name}",
+            relation=name,
+            parallelism=settings.parallelism,
+            max_parallelism=settings.max_parallelism,
+        )
+
+    # -- rows and jobs of an object
+
+    def _open(self, obj: CatalogObject, statement: CreateStatement) -> None:
+        """Make what an object needs in the store, and make its job known."""
+        try:
+            match statement:
+                case CreateTable():
+                    self.store.create_table(obj.name, obj.columns, statement.primary_key, statement.ddl)
+                case CreateView(materialized=True):
+                    assert isinstance(obj.relation, Relation)
+                    self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)
+                case CreateView():
+                    if not _reads_sources(self.catalog, obj):
+                        names = f" AS t({', '.join(statement.column_names)})" if statement.column_names else ""
+                        sql = f"SELECT * FROM ({statement.query}){names}" if names else statement.query
+                        self.store.create_plain_view(obj.name, sql)
+                case _:
+                    pass
+        except duckdb.Error as error:
+            msg = str(error).splitlines()[0].partition("Error: ")[2] or str(error)
+            raise SqlError(msg.rstrip("."), text=statement.text, sqlstate="42000") from error
+        if obj.planned is not None:
+            self.coordinator.register(obj.planned.spec)
+
+    def _close(self, obj: CatalogObject) -> None:
+        """Undo `_open`: the job first, then its rows."""
+        if obj.job_id is not None:
+            self.coordinator.remove(obj.job_id)
+        match obj.kind:
+            case "table" | "materialized view":
+                self.store.drop(obj.name)
+            case "view":
+                self.store.drop_plain_view(obj.name)
+
+    def restore(self, row: ObjectRow) -> str | None:
+        """Bring an object back after a restart; returns its job's id, which is still to be deployed."""
+        statement = parse_statement(row.sql)
+        assert isinstance(statement, CreateStatement)
+        obj = self.define(statement, Settings.from_json(row.settings))
+        self._open(obj, statement)
+        self.catalog.add(obj)
+        return obj.job_id
+
+    # -- drop
+
+    def drop(self, statement: Drop) -> list[str]:
+        """Drop objects, with what reads them under CASCADE. Returns notices."""
+        notices = []
+        with self._lock:
+            for name in statement.names:
+                obj = self.catalog.get(name)
+                if obj is None:
+                    if not statement.if_exists:
+                        raise self.unknown(name, statement.kind, statement.text)
+                    notices.append(f"{statement.kind} {name!r} is not there, skipped")
+                    continue
+                if obj.kind != statement.kind:
+                    msg = f"{name!r} is a {obj.kind}, not a {statement.kind}"
+                    hint = f"DROP {obj.kind.upper()} {name}"
+                    raise SqlError(msg, hint=hint, sqlstate="42809", text=statement.text)
+                dependents = self.catalog.dependents(name)
+                if dependents and not statement.cascade:
+                    raise in_use(name, dependents)
+                self._forget([*reversed(dependents), obj])
+                notices += [f"{d.kind} {d.name!r} was dropped too" for d in dependents]
+        return notices
+
+    def _forget(self, objects: Sequence[CatalogObject]) -> None:
+        """Drop objects in the order given, readers first; the tables say so before anything is torn down."""
+        job_ids = [o.job_id for o in objects if o.job_id is not None]
+        self.tables.remove_objects([o.name for o in objects], job_ids)
+        for obj in objects:
+            if self.catalog.get(obj.name) is not None:
+                self.catalog.remove(obj.name)
+            self._close(obj)
+
+    def unknown(self, name: str, kind: str, text: str) -> SqlError:
+        """Make the error for a name that is not there, with the nearest that is."""
+        near = difflib.get_close_matches(name, [o.name for o in self.catalog.all()], n=1)
+        at = text.find(name)
+        return SqlError(
+            f"{kind} {name!r} does not exist",
+            hint=f"did you mean {near[0]!r}?" if near else None,
+            sqlstate="42P01",
+            text=text,
+            span=Span(at, at + len(name)) if at >= 0 else None,
+        )
+
+
+class _placed:  # noqa: N801  (a context manager used as a verb)
+    """Gives errors about options the place of the option in the statement."""
+
+    def __init__(self, text: str, spans: dict[str, Span]) -> None:
+        self._text = text
+        self._spans = spans
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SqlError) and error.text is None:
+            named = next((s for k, s in self._spans.items() if repr(k) in error.message), None)
+            error.text, error.span = self._text, error.span or named
+
+
+def _plain_options(options: tuple[tuple[str, str], ...], clause: FormatClause | None) -> dict[str, str]:
+    """Return WITH options and FORMAT's own in one mapping, FORMAT PLAIN | UPSERT | ... as ``format``."""
+    out = dict(options)
+    if clause is not None:
+        out |= dict(clause.options)
+        out["format"] = clause.format
+    return out
+
+
+def _renamed(columns: Schema, statement: CreateView) -> Schema:
+    if len(columns) != len(statement.column_names):
+        msg = f"view {statement.name!r} names {len(statement.column_names)} columns, its query has {len(columns)}"
+        raise SqlError(msg, text=statement.text, sqlstate="42P16")
+    return tuple(Field(n, f.type) for n, f in zip(statement.column_names, columns, strict=True))
+
+
+def _duckdb_columns(store: Store, query: str) -> tuple[Schema, set[str]] | None:
+    with store.reader() as con:
+        try:
+            described = con.execute(f"DESCRIBE {query}").fetchall()
+            names = con.get_table_names(query)
+        except duckdb.Error:
+            return None
+    return tuple(Field(r[0], r[1]) for r in described), set(names)
+
+
+def _reads_sources(catalog: CatalogStore, obj: CatalogObject) -> bool:
+    pending = list(obj.reads)
+    while pending:
+        found = catalog.get(pending.pop())
+        if found is None:
+            continue
+        if found.kind == "source":
+            return True
+        if found.kind == "view":
+            pending += found.reads
+    return False

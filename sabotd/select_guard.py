@@ -1,0 +1,110 @@
+"""What a client's SELECT may do, and how DuckDB's complaints about it become ours."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+import duckdb
+
+from sabot.errors import SabotError, Span, SqlError
+
+# functions that tell of the server's files and settings, or run text as SQL behind this check's back
+_FORBIDDEN = frozenset(
+    {
+        "current_setting",
+        "duckdb_approx_database_count",
+        "duckdb_databases",
+        "duckdb_extensions",
+        "duckdb_external_file_cache",
+        "duckdb_logs",
+        "duckdb_logs_parsed",
+        "duckdb_log_contexts",
+        "duckdb_secrets",
+        "duckdb_settings",
+        "duckdb_temporary_files",
+        "from_substrait",
+        "getenv",
+        "json_execute_serialized_sql",
+        "pragma_database_list",
+        "pragma_database_size",
+        "query",
+        "query_table",
+        "which_secret",
+    }
+)
+_WORD = re.compile(
+    r"""'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/|"(?P<quoted>(?:[^"]|"")*)"|(?P<word>[A-Za-z_]\w*)""",
+    re.DOTALL,
+)
+_POSITION = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
+_MISSING = re.compile(
+    r'(?:Table with name|Referenced (?:column|table)) "?(?P<name>[^"\s]+?)"? (?:does not exist|not found)'
+)
+
+
+def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Let pass exactly one SELECT that reads relations only.
+
+    Raises
+    ------
+    SqlError
+        It is another statement, does not parse, or names a function that tells of the server.
+    """
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise sql_error(error, sql, ()) from error
+    if len(statements) != 1 or statements[0].type.name not in ("SELECT", "EXPLAIN"):
+        msg = "only a SELECT can be run here"
+        raise SqlError(msg, sqlstate="0A000", text=sql)
+    for match in _WORD.finditer(sql):
+        name = match["word"] or match["quoted"]
+        if name is None or name.lower() not in _FORBIDDEN:
+            continue
+        # some are views too; the words of everyday use are meant only where they are called
+        if "_" in name or sql[match.end() :].lstrip().startswith("("):
+            msg = f"function {name!r} is not available"
+            raise SqlError(msg, sqlstate="42501", text=sql, span=Span(match.start(), match.end()))
+
+
+def sql_error(error: duckdb.Error, sql: str, names: Sequence[str]) -> SabotError:
+    """Turn DuckDB's error into one with a place in `sql` and the nearest of `names` (relations and columns)."""
+    text = str(error).strip()
+    first = text.splitlines()[0]
+    _, _, reason = first.partition("Error: ")
+    reason = (reason or first).rstrip(".!")
+    span = _span(text, sql)
+    hint = None
+    if missing := _MISSING.search(first):
+        name = missing["name"]
+        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else None
+        kind = "column" if "column" in missing[0] else "table"
+        state = "42703" if kind == "column" else "42P01"
+        return SqlError(f"{kind} {name!r} does not exist", span=span, text=sql, hint=hint, sqlstate=state)
+    if isinstance(error, duckdb.ParserException):
+        return SqlError(reason[0].lower() + reason[1:], span=span, text=sql, sqlstate="42601")
+    if isinstance(error, duckdb.PermissionException):
+        return SqlError("the server's files are out of reach of SQL", span=span, text=sql, sqlstate="42501")
+    return SqlError(reason[:1].lower() + reason[1:], span=span, text=sql, hint=hint, sqlstate="42000")
+
+
+def _span(text: str, sql: str) -> Span | None:
+    """Find the place of DuckDB's caret: it quotes one line of the statement, cut at both ends when that is long."""
+    match = _POSITION.search(text)
+    if match is None:
+        return None
+    number, shown = int(match[1]), match[2]
+    column = len(match[3]) - len(f"LINE {match[1]}: ")
+    lines = sql.splitlines(keepends=True)
+    if number > len(lines):
+        return None
+    line = lines[number - 1]
+    if shown.startswith("..."):
+        body = shown[3:].removesuffix("...")
+        column += line.find(body) - 3
+    start = sum(len(x) for x in lines[: number - 1]) + max(0, column)
+    word = re.match(r'"(?:[^"]|"")*"|\w+|.', sql[start:], re.DOTALL)
+    return Span(start, start + (len(word[0]) if word else 1))

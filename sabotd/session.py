@@ -1,0 +1,236 @@
+"""One client's session: takes a statement, has it carried out, gives a result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from sabot.errors import SabotError, SqlError
+from sabotd import show
+from sabotd.catalog_store import CatalogObject
+from sabotd.cluster import Cluster
+from sabotd.ddl import CreateStatement
+from sabotd.engine import PreparedInfo, StatementResult
+from sabotd.results import Done, QueryResult, SubscribeResult, query_error
+from sabotd.select_guard import check_select, sql_error
+from sabotd.settings import Settings, canonical, change
+from sql_frontend.parse import parse_statement
+from sql_frontend.statements import (
+    CreateSink,
+    CreateSource,
+    CreateTable,
+    CreateView,
+    Describe,
+    Drop,
+    Explain,
+    Flush,
+    Insert,
+    Select,
+    SetOption,
+    Show,
+    Subscribe,
+)
+
+
+class SqlSession:
+    """A `sabotd.engine.Session` on the cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._defaults = Settings.defaults(cluster.config)
+        self.settings = self._defaults
+        self._cancelled = threading.Event()
+        self._running: QueryResult | None = None
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> StatementResult:
+        """Run one statement; see `sabotd.engine.Session.execute`."""
+        self._cancelled.clear()
+        statement = parse_statement(sql)
+        if parameters and not isinstance(statement, Select | Insert):
+            msg = "only queries and INSERT take parameters"
+            raise SqlError(msg, sqlstate="0A000", text=sql)
+        match statement:
+            case Select():
+                return self._select(statement, parameters)
+            case Insert():
+                return self._insert(statement, parameters)
+            case CreateSource() | CreateTable() | CreateView() | CreateSink():
+                notices = self._cluster.definitions.create(statement, self.settings)
+                return Done(_created(statement), notices=notices)
+            case Drop():
+                notices = self._cluster.definitions.drop(statement)
+                return Done(f"DROP {statement.kind.upper()}", notices=notices)
+            case Show():
+                return self._show(statement)
+            case Describe():
+                return Done("DESCRIBE", rows=show.describe(self._object(statement.name, statement.text)))
+            case Explain():
+                return Done("EXPLAIN", rows=self._explain(statement))
+            case SetOption():
+                self.settings = change(self.settings, statement, self._defaults)
+                return Done("RESET" if statement.value is None else "SET")
+            case Flush():
+                self._cluster.flush(self._cancelled)
+                return Done("FLUSH")
+            case Subscribe():
+                return self._subscribe(statement)
+
+    # -- statements
+
+    def _select(self, statement: Select, parameters: Sequence[object]) -> QueryResult:
+        connection = self._cluster.store.reader()
+        try:
+            check_select(connection, statement.sql)
+            self._cluster.refresh_system_tables(statement.sql)
+            result = QueryResult(connection, statement.sql, parameters)
+        except duckdb.Error as error:
+            connection.close()
+            raise self._query_problem(error, statement.sql) from error
+        except BaseException:
+            connection.close()
+            raise
+        self._running = result
+        return result
+
+    def _query_problem(self, error: duckdb.Error, sql: str) -> SabotError:
+        names = [o.name for o in self._cluster.catalog.all()]
+        sources = {o.name for o in self._cluster.catalog.all() if o.kind in ("source", "sink")}
+        columns = sorted({c.name for o in self._cluster.catalog.all() if o.name in sql for c in o.columns})
+        told = sql_error(error, sql, columns + names)
+        for name in sources:
+            if told.message == f"table {name!r} does not exist":
+                told.message = f"{name!r} is a source: it has no rows of its own to select"
+                told.hint = f"CREATE MATERIALIZED VIEW v AS SELECT ... FROM {name}, then SELECT from v"
+        if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException | duckdb.DataError):
+            return query_error(error)
+        return told
+
+    def _insert(self, statement: Insert, parameters: Sequence[object]) -> Done:
+        obj = self._object(statement.table, statement.text)
+        if obj.kind != "table":
+            msg = f"cannot insert into {obj.kind} {obj.name!r}"
+            raise SqlError(msg, hint="INSERT is for tables", sqlstate="42809", text=statement.text)
+        known = [c.name for c in obj.columns]
+        columns = list(statement.columns) or known
+        for name in columns:
+            if name not in known:
+                raise self._cluster.definitions.unknown(name, "column", statement.text)
+        with self._cluster.store.reader() as connection:
+            try:
+                check_select(connection, statement.query)
+                relation = connection.sql(statement.query, params=list(parameters) or None)
+                rows = relation.to_arrow_table()
+            except duckdb.Error as error:
+                raise self._query_problem(error, statement.query) from error
+            except SqlError as error:
+                error.text = error.text or statement.query
+                raise
+        if not statement.columns:
+            columns = known[: rows.num_columns]
+        if rows.num_columns != len(columns):
+            msg = f"{len(columns)} columns to fill, {rows.num_columns} given"
+            raise SqlError(msg, sqlstate="42601", text=statement.text)
+        try:
+            count = self._cluster.store.insert(obj.name, rows.rename_columns(columns), columns)
+        except duckdb.Error as error:
+            raise query_error(error) from error
+        if self.settings.implicit_flush:
+            self._cluster.flush(self._cancelled)
+        return Done(f"INSERT 0 {count}", rows_affected=count)
+
+    def _show(self, statement: Show) -> Done:
+        rows = show.show(self._cluster, statement.what)
+        if rows is None and statement.what == "all":
+            rows = show.settings_table(self.settings.rows())
+        if rows is None:
+            name = canonical(statement.what)
+            rows = show.settings_table([r for r in self.settings.rows() if r[0] == name])
+        return Done("SHOW", rows=rows)
+
+    def _explain(self, statement: Explain) -> pa.Table:
+        definitions = self._cluster.definitions
+        target = statement.target
+        if isinstance(target, str):
+            obj = self._object(target, statement.text)
+            if obj.planned is None:
+                msg = f"{obj.kind} {target!r} has no plan"
+                raise SqlError(msg, hint="EXPLAIN a query, or a materialized view or sink by name", text=statement.text)
+            text = obj.planned.explain()
+            if statement.analyze:
+                assert obj.job_id is not None
+                text += "\n" + show.edge_figures(self._cluster, obj.job_id)
+        elif isinstance(target, Select):
+            text = definitions.plan_query(target.sql, self.settings).explain()
+        else:
+            assert isinstance(target, CreateView | CreateSink)
+            planned = definitions.define(target, self.settings).planned
+            assert planned is not None
+            text = planned.explain()
+        return pa.table({"plan": text.rstrip("\n").split("\n")})
+
+    def _subscribe(self, statement: Subscribe) -> SubscribeResult:
+        obj = self._object(statement.name, statement.text)
+        if obj.kind not in ("table", "materialized view"):
+            msg = f"cannot subscribe to {obj.kind} {obj.name!r}"
+            raise SqlError(msg, hint="SUBSCRIBE is for tables and materialized views", text=statement.text)
+        return SubscribeResult(self._cluster.store.subscribe(obj.name, snapshot=statement.snapshot))
+
+    def _object(self, name: str, text: str) -> CatalogObject:
+        obj = self._cluster.catalog.get(name)
+        if obj is None:
+            raise self._cluster.definitions.unknown(name, "relation", text)
+        return obj
+
+    # -- prepare, cancel, close
+
+    def prepare(self, sql: str) -> PreparedInfo:
+        """Tell a statement's columns and parameters; see `sabotd.engine.Session.prepare`."""
+        statement = parse_statement(sql)
+        none = pa.schema([])
+        if isinstance(statement, Insert | Select):
+            query = statement.query if isinstance(statement, Insert) else statement.sql
+            with self._cluster.store.reader() as connection:
+                check_select(connection, query)
+                self._cluster.refresh_system_tables(query)
+                (extracted,) = connection.extract_statements(query)
+                names = sorted(extracted.named_parameters, key=lambda n: (len(n), n))
+                parameters = pa.schema([pa.field(n, pa.null()) for n in names])
+                if isinstance(statement, Insert):
+                    return PreparedInfo(none, parameters, is_query=False)
+                if names:
+                    # their types are known when values come
+                    return PreparedInfo(none, parameters, is_query=True)
+                try:
+                    result = QueryResult(connection, f"SELECT * FROM ({query.rstrip().rstrip(';')}) LIMIT 0", ())
+                except duckdb.Error as error:
+                    raise self._query_problem(error, query) from error
+                return PreparedInfo(result.schema, parameters, is_query=True)
+        is_query = isinstance(statement, Show | Describe | Explain | Subscribe)
+        return PreparedInfo(none, none, is_query=is_query)
+
+    def cancel(self) -> None:
+        """Stop what runs, from any thread."""
+        self._cancelled.set()
+        if self._running is not None:
+            self._running.cancel()
+
+    def close(self) -> None:
+        """End the session."""
+        self.cancel()
+
+
+def _created(statement: CreateStatement) -> str:
+    match statement:
+        case CreateSource():
+            return "CREATE SOURCE"
+        case CreateTable():
+            return "CREATE TABLE"
+        case CreateView(materialized=True):
+            return "CREATE MATERIALIZED VIEW"
+        case CreateView():
+            return "CREATE VIEW"
+        case CreateSink():
+            return "CREATE SINK"

@@ -1,0 +1,173 @@
+"""What SHOW, DESCRIBE and the catalog tables say, as Arrow tables."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sabotd.catalog_store import CatalogObject
+from sabotd.control.coordinator import Job
+
+if TYPE_CHECKING:
+    from sabotd.cluster import Cluster
+
+_KINDS = {
+    "sources": "source",
+    "tables": "table",
+    "views": "view",
+    "materialized views": "materialized view",
+    "sinks": "sink",
+}
+
+
+def show(cluster: Cluster, what: str) -> pa.Table | None:
+    """Return what ``SHOW <what>`` gives, None if it is no list of things."""
+    if what in _KINDS:
+        return relations(cluster, _KINDS[what])
+    if what == "jobs":
+        return jobs(cluster)
+    if what == "agents":
+        return agents(cluster)
+    return None
+
+
+def relations(cluster: Cluster, kind: str | None = None) -> pa.Table:
+    """List the catalog, or the objects of one kind: name, kind, columns, definition."""
+    found = [o for o in cluster.catalog.all() if kind in (None, o.kind)]
+    return pa.table(
+        {
+            "name": pa.array([o.name for o in found], pa.string()),
+            "kind": pa.array([o.kind for o in found], pa.string()),
+            "columns": pa.array([", ".join(f"{c.name} {c.type}" for c in o.columns) for o in found], pa.string()),
+            "definition": pa.array([o.sql for o in found], pa.string()),
+        }
+    )
+
+
+def describe(obj: CatalogObject) -> pa.Table:
+    """List the columns of an object."""
+    return pa.table(
+        {
+            "column": pa.array([c.name for c in obj.columns], pa.string()),
+            "type": pa.array([c.type for c in obj.columns], pa.string()),
+        }
+    )
+
+
+def settings_table(rows: Sequence[tuple[str, str]]) -> pa.Table:
+    """List settings."""
+    return pa.table({"setting": [r[0] for r in rows], "value": [r[1] for r in rows]})
+
+
+def jobs(cluster: Cluster) -> pa.Table:
+    """List the jobs: state, progress, and why one failed or what its sources wait for."""
+    found = cluster.coordinator.jobs()
+    states = [j.state for j in found]
+    return pa.table(
+        {
+            "job": pa.array([j.spec.job_id for j in found], pa.string()),
+            "state": pa.array([j.phase for j in found], pa.string()),
+            "epoch": pa.array([s.completed if s else None for s in states], pa.int64()),
+            "rows_in": pa.array([s.rows_in if s else None for s in states], pa.int64()),
+            "rows_out": pa.array([s.rows_out if s else None for s in states], pa.int64()),
+            "bad_records": pa.array([s.bad_records if s else None for s in states], pa.int64()),
+            "watermark": pa.array([_watermark(j) for j in found], pa.string()),
+            "tasks": pa.array([len(j.spec.tasks) for j in found], pa.int32()),
+            "started": pa.array([j.started for j in found], pa.string()),
+            "message": pa.array([_message(j) for j in found], pa.string()),
+        }
+    )
+
+
+def _message(job: Job) -> str:
+    if job.state is None:
+        return ""
+    return job.state.error or job.state.condition
+
+
+def _watermark(job: Job) -> str | None:
+    known = [w for w in job.state.watermarks_us.values() if w is not None] if job.state else []
+    if not known:
+        return None
+    try:
+        moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=min(known))
+    except OverflowError:
+        return "end"
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def agents(cluster: Cluster) -> pa.Table:
+    """List the agents, the daemon's own among them."""
+    found = [cluster.own_agent, *cluster.agents()]
+    tasks: dict[str, int] = {}
+    for job in cluster.coordinator.jobs():
+        if job.phase == "RUNNING":
+            for agent_id in job.placement.values():
+                tasks[agent_id] = tasks.get(agent_id, 0) + 1
+    return pa.table(
+        {
+            "agent": pa.array([a.agent_id for a in found], pa.string()),
+            "state": pa.array([a.state for a in found], pa.string()),
+            "pid": pa.array([a.pid for a in found], pa.int64()),
+            "tasks": pa.array([tasks.get(a.agent_id, 0) for a in found], pa.int32()),
+            "location": pa.array([a.location for a in found], pa.string()),
+        }
+    )
+
+
+def shuffle_edges(cluster: Cluster) -> pa.Table:
+    """List every edge of every job with what went over it so far."""
+    figures: dict[tuple[str, str], dict[str, int]] = {}
+    for agent in [cluster.own_agent, *cluster.agents()]:
+        for m in agent.metrics():
+            into = figures.setdefault((str(m["job_id"]), str(m["edge_id"])), {})
+            for key in ("rows", "bytes", "batches"):
+                into[key] = into.get(key, 0) + int(m[key])  # type: ignore[call-overload]
+    rows = []
+    for job in cluster.coordinator.jobs():
+        for edge in job.spec.edges:
+            sums = figures.get((job.spec.job_id, edge.edge_id), {})
+            rows.append(
+                {
+                    "job": job.spec.job_id,
+                    "edge": edge.edge_id,
+                    "type": edge.kind,
+                    "keys": ", ".join(edge.keys),
+                    "upstream_tasks": len(edge.upstream),
+                    "downstream_tasks": len(edge.downstream),
+                    "rows": sums.get("rows", 0),
+                    "bytes": sums.get("bytes", 0),
+                    "batches": sums.get("batches", 0),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=_EDGES)
+
+
+_EDGES = pa.schema(
+    [
+        ("job", pa.string()),
+        ("edge", pa.string()),
+        ("type", pa.string()),
+        ("keys", pa.string()),
+        ("upstream_tasks", pa.int32()),
+        ("downstream_tasks", pa.int32()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("batches", pa.int64()),
+    ]
+)
+
+
+def edge_figures(cluster: Cluster, job_id: str) -> str:
+    """Return EXPLAIN ANALYZE's last section: what went over each edge."""
+    lines = ["Shuffled so far"]
+    for edge in shuffle_edges(cluster).to_pylist():
+        if edge["job"] == job_id:
+            lines.append(
+                f"  {edge['edge']}  {edge['type']}"
+                f"  {edge['rows']:,} rows  {edge['bytes']:,} bytes  {edge['batches']:,} batches"
+            )
+    return "\n".join(lines)
