@@ -70,13 +70,18 @@ class Decoder(Protocol):
         ...
 
 
-FORMAT_OPTIONS: dict[str, OptionSpec] = {
-    "csv.header": OptionSpec("bool", "true", doc="the first line of a file names the fields", of=("source", "sink")),
-    "csv.delimiter": OptionSpec("str", ",", doc="one character, or \\t", of=("source", "sink")),
-    "csv.quote": OptionSpec("str", '"', doc="one character; empty for none", of=("source", "sink")),
-    "csv.null": OptionSpec("str", "", doc="an unquoted field with this text is NULL", of=("source", "sink")),
+_CSV: dict[str, OptionSpec] = {
+    "header": OptionSpec("bool", "true", doc="CSV: the first line of a file names the fields"),
+    "delimiter": OptionSpec("str", ",", doc="CSV: one character, or \\t"),
+    "quote": OptionSpec("str", '"', doc="CSV: one character; empty for none"),
+    "null": OptionSpec("str", "", doc="CSV: an unquoted field with this text is NULL"),
 }
-"""Options of WITH (...) that belong to the format, of every connector that takes one."""
+FORMAT_OPTIONS: dict[str, OptionSpec] = {
+    **{f"csv.{name}": spec for name, spec in _CSV.items()},
+    **_CSV,
+    "without_header": OptionSpec("bool", doc="CSV: the opposite of header"),
+}
+"""Options of the format: ``csv.delimiter`` in WITH (...), ``delimiter`` in ENCODE CSV (...)."""
 
 FORMATS = ("json", "csv", "parquet", "raw")
 

@@ -13,6 +13,7 @@ from planner.task_spec import Columns
 from sabot.errors import SqlError
 from sabot.schema import arrow_type
 from sabotd.connectors.base import BadRecord
+from sabotd.connectors.options import read_bool
 from sabotd.formats._decoder import RowDecoder
 from sabotd.formats.decode import Bytes, Decoded, Payloads
 from sabotd.formats.plan import ColumnPlan, plan_columns
@@ -96,8 +97,20 @@ def json_decoder(columns: Columns) -> RecordDecoder:
     return RecordDecoder(columns)
 
 
+def csv_option(options: Mapping[str, str], name: str, default: str) -> str:
+    """Return ``csv.<name>`` of WITH, or ``<name>`` of ENCODE CSV (...)."""
+    return options.get(name, options.get(name.removeprefix("csv."), default))
+
+
+def has_header(options: Mapping[str, str]) -> bool:
+    """Whether the first line of a CSV file names its fields."""
+    if "without_header" in options:
+        return not read_bool(options, "without_header")
+    return read_bool({"csv.header": csv_option(options, "csv.header", "true")}, "csv.header")
+
+
 def _one_byte(options: Mapping[str, str], name: str, default: str) -> int:
-    text = options.get(name, default)
+    text = csv_option(options, name, default)
     text = {"\\t": "\t"}.get(text, text)
     if name == "csv.quote" and not text:
         return -1
@@ -114,7 +127,7 @@ def csv_rules(options: Mapping[str, str]) -> tuple[int, int, bytes]:
     if delimiter == quote:
         msg = "'csv.delimiter' and 'csv.quote' are the same character"
         raise SqlError(msg, hint="use another delimiter")
-    return delimiter, quote, options.get("csv.null", "").encode()
+    return delimiter, quote, csv_option(options, "csv.null", "").encode()
 
 
 def csv_decoder(
