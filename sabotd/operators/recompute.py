@@ -74,7 +74,8 @@ class Recompute:
         if keys:
             session.execute(f"CREATE TABLE {self._key_table} ({declarations(keys)})")
             distinct = " UNION ".join(
-                f"SELECT DISTINCT {', '.join(quote(k) for k in inp.keys)} FROM delta_{i}" for i, inp in enumerate(self._inputs)
+                f"SELECT DISTINCT {', '.join(quote(k) for k in inp.keys)} FROM delta_{i}"
+                for i, inp in enumerate(self._inputs)
             )
             self._collect = session.prepare(f"INSERT INTO {self._key_table} {distinct}")
             self._forget = session.prepare(f"DELETE FROM {self._key_table}")

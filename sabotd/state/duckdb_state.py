@@ -53,7 +53,7 @@ class Statement:
         self._connection = connection
         self._call = call
         self._schema = schema
-        self._exact = False
+        self._exact: bool | None = None
 
     def run(self, *parameters: int) -> None:
         """Run for its effect."""
@@ -68,16 +68,19 @@ class Statement:
             If the data makes the statement fail (a cast, an overflow, memory).
         """
         table = self._submit(parameters, "arrow").arrow_table()
-        if table.num_rows == 0:
-            return []
-        schema = self._schema
-        if schema is None:
+        if self._schema is None:
             return [batch for batch in table.to_batches() if batch.num_rows]
+        if self._exact is None:
+            self._settle(table.schema, self._schema)
         if not self._exact:
-            table = table.cast(schema)
-            return [batch for batch in table.to_batches() if batch.num_rows]
+            try:
+                table = table.cast(self._schema)
+            except pa.ArrowInvalid as error:
+                raise JobError(f"a value does not fit its column: {error}", sqlstate="22003") from error
         return [
-            pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in table.to_batches() if batch.num_rows
+            pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
+            for batch in table.to_batches()
+            if batch.num_rows
         ]
 
     def row(self, *parameters: int) -> tuple[Any, ...]:
@@ -91,21 +94,17 @@ class Statement:
         schema: pa.Schema = table.schema
         return schema
 
-    def check(self) -> None:
-        """Compare the result with the promised schema once.
-
-        Raises
-        ------
-        InternalError
-            If names or number of columns differ.
-        """
-        if self._schema is None:
-            return
-        got = self.result_schema()
-        if got.names != self._schema.names:
-            msg = f"statement gives columns {got.names!r} where {self._schema.names!r} are planned"
-            raise InternalError(msg)
-        self._exact = all(_same_layout(a, b) for a, b in zip(got.types, self._schema.types, strict=True))
+    def _settle(self, got: pa.Schema, wanted: pa.Schema) -> None:
+        """Compare the result with the promised schema, once."""
+        if got.names != wanted.names:
+            raise InternalError(f"statement gives columns {got.names!r} where {wanted.names!r} are planned")
+        self._exact = True
+        for field, kind in zip(got, wanted.types, strict=True):
+            if field.type.equals(kind):
+                continue
+            self._exact = False
+            if not _may_cast(field.type, kind):
+                raise InternalError(f"statement gives {str(field)!r} where {str(kind)!r} is planned")
 
     def _submit(self, parameters: tuple[int, ...], form: Literal["rows", "arrow"]) -> Any:
         call = f"{self._call}({', '.join(map(str, parameters))})" if parameters else self._call
@@ -171,7 +170,7 @@ class Session:
             raise InternalError(msg, hint=sql) from error
         statement = Statement(self._connection, f"EXECUTE {name}", schema)
         if schema is not None and "$1" not in sql:
-            statement.check()
+            statement.batches()
         return statement
 
     def rows(self, table: str) -> int:
@@ -267,5 +266,20 @@ def stored_type(type_text: str) -> str:
     return "VARCHAR" if type_text.upper() in {"JSON", "JSONB"} or type_text.upper().startswith("ENUM") else type_text
 
 
-def _same_layout(got: pa.DataType, wanted: pa.DataType) -> bool:
-    return bool(got.equals(wanted))
+def _may_cast(got: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a planned type may differ from DuckDB's: the same kind of value, checked for range when cast."""
+    for kinds in (
+        (pa.types.is_integer, pa.types.is_decimal),
+        (pa.types.is_floating,),
+        (pa.types.is_string, pa.types.is_dictionary),
+        (pa.types.is_timestamp,),
+    ):
+        if any(is_kind(got) for is_kind in kinds) and any(is_kind(wanted) for is_kind in kinds):
+            return True
+    if pa.types.is_nested(got) and got.id == wanted.id and got.num_fields == wanted.num_fields:
+        return all(_may_cast_field(got.field(i).type, wanted.field(i).type) for i in range(got.num_fields))
+    return bool(pa.types.is_null(got))
+
+
+def _may_cast_field(got: pa.DataType, wanted: pa.DataType) -> bool:
+    return bool(got.equals(wanted)) or _may_cast(got, wanted)

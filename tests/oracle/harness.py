@@ -84,9 +84,7 @@ class Instances:
 
     def feed(self, port: int, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         out: list[pa.RecordBatch] = []
-        for operator, part in zip(
-            self._operators, split(batch, self._keys[port], len(self._operators)), strict=True
-        ):
+        for operator, part in zip(self._operators, split(batch, self._keys[port], len(self._operators)), strict=True):
             out += operator.process(port, part)
         return out
 

@@ -144,8 +144,7 @@ def test_join_equals_batch_at_every_barrier(
 RECOMPUTED = {
     "median": ("SELECT k, median(v) AS m, string_agg(s, ',' ORDER BY s) AS t FROM input GROUP BY k", "k"),
     "top 2": (
-        "SELECT k, s, v FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY v DESC NULLS LAST, s, f) AS r FROM"
-        " input) WHERE r <= 2",
+        "SELECT k, s, v FROM input QUALIFY row_number() OVER (PARTITION BY k ORDER BY v DESC NULLS LAST, s, f) <= 2",
         "k",
     ),
     "distinct": ("SELECT DISTINCT k, s FROM input", "k"),
