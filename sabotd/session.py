@@ -158,10 +158,11 @@ class SqlSession:
             if obj.planned is None:
                 msg = f"{obj.kind} {target!r} has no plan"
                 raise SqlError(msg, hint="EXPLAIN a query, or a materialized view or sink by name", text=statement.text)
-            text = obj.planned.explain()
+            counts = None
             if statement.analyze:
-                assert obj.job_id is not None
-                text += "\n" + show.edge_figures(self._cluster, obj.job_id)
+                edges = show.shuffle_edges(self._cluster).to_pylist()
+                counts = {e["edge"]: (e["rows"], e["bytes"]) for e in edges if e["job"] == obj.job_id}
+            text = obj.planned.explain(counts)
         elif isinstance(target, Select):
             text = definitions.plan_query(target.sql, self.settings).explain()
         else:

@@ -160,14 +160,3 @@ _EDGES = pa.schema(
     ]
 )
 
-
-def edge_figures(cluster: Cluster, job_id: str) -> str:
-    """Return EXPLAIN ANALYZE's last section: what went over each edge."""
-    lines = ["Shuffled so far"]
-    for edge in shuffle_edges(cluster).to_pylist():
-        if edge["job"] == job_id:
-            lines.append(
-                f"  {edge['edge']}  {edge['type']}"
-                f"  {edge['rows']:,} rows  {edge['bytes']:,} bytes  {edge['batches']:,} batches"
-            )
-    return "\n".join(lines)

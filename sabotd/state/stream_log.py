@@ -121,6 +121,8 @@ class StreamLog:
 
     def _trim(self) -> None:
         """Remove segments that no cursor needs."""
+        if not self._segments:
+            return
         needed = min((c.position for c in self._cursors), default=self._end)
         starts = sorted(self._segments)
         for start, following in zip(starts, starts[1:] + [self._end], strict=True):

@@ -1,0 +1,153 @@
+"""The job state machine: barriers, watermarks, fences, the end; by hand-made reports and a clock that is a number."""
+
+from __future__ import annotations
+
+import pytest
+
+from cython_shuffle.frames import MAX_WATERMARK_US
+from sabot.errors import JobError
+from sabotd.agent.messages import EpochDone, FenceReached, SourceDirty, SourcePassed, SplitWatermark, TaskFailed
+from sabotd.control.job_state import Completed, Failed, Finished, Inject, JobPhase, JobState
+
+
+def job(sources: dict[str, list[str]] | None = None) -> JobState:
+    return JobState("mv:v", 1, sources or {"s/0": ["r"], "s/1": ["r"]}, frozenset({"m/0"}), 0.1)
+
+
+def passed(task: str, epoch: int, *splits: SplitWatermark, finished: bool = False, attempt: int = 1) -> SourcePassed:
+    return SourcePassed("mv:v", attempt, task, epoch, splits, finished, 10, 100, 0, "")
+
+
+def split(name: str, watermark: int | None, *, idle: bool = False) -> SplitWatermark:
+    return SplitWatermark("r", name, watermark, idle)
+
+
+def done(epoch: int) -> EpochDone:
+    return EpochDone("mv:v", 1, "m/0", epoch, 5)
+
+
+def dirty() -> SourceDirty:
+    return SourceDirty("mv:v", 1, "s/0")
+
+
+def run_epoch(state: JobState, now: float, *reports: SourcePassed) -> list[object]:
+    out: list[object] = []
+    for report in (*reports, done(state.epoch)):
+        out += state.report(report, now)
+    return out
+
+
+def test_first_barrier_goes_out_at_once_and_the_next_only_when_there_is_something() -> None:
+    state = job()
+    (first,) = state.begin(10.0)
+    assert isinstance(first, Inject)
+    assert first.barrier.epoch == 1
+    assert state.due() is None, "one epoch at a time"
+    assert run_epoch(state, 10.01, passed("s/0", 1), passed("s/1", 1)) == [Completed(1)]
+    assert state.due() is None, "nothing waits for a barrier: an idle job costs nothing"
+    assert state.report(dirty(), 10.05) == []
+    assert state.due() == pytest.approx(10.1)
+    (second,) = state.tick(10.1)
+    assert isinstance(second, Inject)
+    assert second.barrier.epoch == 2
+
+
+def test_rows_after_a_quiet_time_get_their_barrier_at_once() -> None:
+    state = job()
+    state.begin(10.0)
+    run_epoch(state, 10.01, passed("s/0", 1), passed("s/1", 1))
+    (inject,) = state.report(dirty(), 50.0)
+    assert isinstance(inject, Inject)
+
+
+def test_an_epoch_waits_for_every_source_and_every_sink() -> None:
+    state = job()
+    state.begin(0.0)
+    assert state.report(done(1), 0.0) == []
+    assert state.report(passed("s/0", 1), 0.0) == []
+    assert state.report(passed("s/1", 1), 0.0) == [Completed(1)]
+
+
+def test_watermark_is_the_least_of_the_splits_one_barrier_later_and_never_goes_back() -> None:
+    state = job()
+    state.begin(0.0)
+    out = run_epoch(state, 1.0, passed("s/0", 1, split("a", 50)), passed("s/1", 1, split("b", 30)))
+    (inject,) = [i for i in out if isinstance(i, Inject)]
+    assert inject.barrier.watermarks_us == {"r": 30}
+    assert {s.split: s.watermark_us for s in inject.barrier.splits} == {"a": 50, "b": 30}
+    out = run_epoch(state, 2.0, passed("s/0", 2, split("a", 60)), passed("s/1", 2, split("b", 20)))
+    assert not any(isinstance(i, Inject) for i in out), "no progress: nothing to carry"
+    assert state.watermarks_us == {"r": 30}
+
+
+def test_splits_without_a_row_hold_the_watermark_and_idle_ones_do_not() -> None:
+    state = job()
+    state.begin(0.0)
+    run_epoch(state, 1.0, passed("s/0", 1, split("a", 50)), passed("s/1", 1, split("b", None)))
+    assert state.watermarks_us == {"r": None}
+    state.report(dirty(), 2.0)
+    run_epoch(state, 3.0, passed("s/0", 2, split("a", 50)), passed("s/1", 2, split("b", None, idle=True)))
+    assert state.watermarks_us == {"r": 50}
+
+
+def test_all_idle_forwards_the_greatest() -> None:
+    state = job()
+    state.begin(0.0)
+    run_epoch(state, 1.0, passed("s/0", 1, split("a", 50, idle=True)), passed("s/1", 1, split("b", 70, idle=True)))
+    assert state.watermarks_us == {"r": 70}
+
+
+def test_the_end_of_all_sources_sends_a_final_barrier_that_closes_everything() -> None:
+    state = job()
+    state.begin(0.0)
+    state.report(passed("s/0", 1, finished=True), 0.5)
+    out = run_epoch(state, 1.0, passed("s/1", 1, finished=True))
+    (inject,) = [i for i in out if isinstance(i, Inject)]
+    assert inject.barrier.final
+    assert inject.barrier.watermarks_us == {"r": MAX_WATERMARK_US}
+    assert run_epoch(state, 1.1, passed("s/0", 2, finished=True), passed("s/1", 2, finished=True)) == [
+        Completed(2),
+        Finished(),
+    ]
+    assert state.phase is JobPhase.FINISHED
+
+
+def test_a_fence_passes_when_its_epoch_is_complete() -> None:
+    state = job()
+    state.begin(0.0)
+    run_epoch(state, 0.01, passed("s/0", 1), passed("s/1", 1))
+    state.fence(7)
+    state.report(FenceReached("mv:v", 1, "s/0", 7, 2), 0.02)
+    assert not state.fence_passed(7)
+    out = state.report(FenceReached("mv:v", 1, "s/1", 7, 2), 1.0)
+    assert [type(i) for i in out] == [Inject], "the fence itself asks for a barrier"
+    assert not state.fence_passed(7)
+    run_epoch(state, 1.1, passed("s/0", 2), passed("s/1", 2))
+    assert state.fence_passed(7)
+
+
+def test_a_fence_in_an_epoch_already_complete_passes_at_once() -> None:
+    state = job({"s/0": ["r"]})
+    state.begin(0.0)
+    run_epoch(state, 0.01, passed("s/0", 1))
+    state.fence(1)
+    state.report(FenceReached("mv:v", 1, "s/0", 1, 1), 0.02)
+    assert state.fence_passed(1)
+
+
+def test_failure_is_told_once_and_later_reports_say_nothing() -> None:
+    state = job()
+    state.begin(0.0)
+    error = JobError("disk full").to_wire()
+    assert state.report(TaskFailed("mv:v", 1, "m/0", error), 1.0) == [Failed(error)]
+    assert state.report(TaskFailed("mv:v", 1, "s/0", error), 1.0) == []
+    assert state.due() is None
+    assert state.error == "disk full"
+
+
+def test_reports_of_another_attempt_are_ignored() -> None:
+    state = job({"s/0": ["r"]})
+    state.begin(0.0)
+    state.report(passed("s/0", 1, attempt=0), 0.1)
+    state.report(done(1), 0.1)
+    assert state.completed == 0

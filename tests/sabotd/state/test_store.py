@@ -1,0 +1,164 @@
+"""The store: tables that last, views that follow weighted changes, snapshots that join their log without a gap."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from sabot.errors import InternalError
+from sabot.schema import Field
+from sabotd.state.store import Store
+
+T = (Field("a", "INTEGER"), Field("b", "VARCHAR"))
+V = (Field("k", "INTEGER"), Field("n", "BIGINT"))
+
+
+def open_store(folder: Path) -> Store:
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return Store(folder, scratch, memory_limit_mb=512, threads=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
+    with store.reader() as con:
+        return con.execute(sql).fetchall()
+
+
+def delta(*changes: tuple[int | None, int, int]) -> list[pa.RecordBatch]:
+    keys, values, weights = zip(*changes, strict=True)
+    return [
+        pa.record_batch(
+            {
+                "k": pa.array(keys, pa.int32()),
+                "n": pa.array(values, pa.int64()),
+                "__weight": pa.array(weights, pa.int32()),
+            }
+        )
+    ]
+
+
+def test_a_table_lasts(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.create_table("t", T, (), "a INTEGER, b VARCHAR DEFAULT 'none'")
+    assert store.insert("t", pa.table({"a": [1, 1]}), ["a"]) == 2
+    store.close()
+    again = open_store(tmp_path)
+    again.create_table("t", T, (), "a INTEGER, b VARCHAR DEFAULT 'none'")
+    assert rows(again, "SELECT * FROM t") == [(1, "none"), (1, "none")]
+    again.close()
+
+
+def test_insert_overwrites_by_primary_key_and_logs_what_it_replaced(store: Store) -> None:
+    store.create_table("t", T, ("a",), "a INTEGER PRIMARY KEY, b VARCHAR")
+    store.insert("t", pa.table({"a": [1, 2], "b": ["x", "y"]}), ["a", "b"])
+    changes = store.subscribe("t")
+    assert Counter(r["b"] for b in changes.snapshot() for r in b.to_pylist()) == Counter("xy")
+    store.insert("t", pa.table({"a": [1, 1, 3], "b": ["p", "q", "z"]}), ["a", "b"])
+    assert sorted(rows(store, "SELECT * FROM t")) == [(1, "q"), (2, "y"), (3, "z")]
+    logged = Counter()
+    while (entry := changes.cursor.read(0)) is not None:
+        for r in entry[1].to_pylist():
+            logged[r["a"], r["b"]] += r["__weight"]
+    assert logged == Counter({(1, "x"): -1, (1, "q"): 1, (3, "z"): 1})
+    changes.close()
+
+
+def test_a_failed_insert_changes_nothing(store: Store) -> None:
+    store.create_table("t", T, (), "a INTEGER NOT NULL, b VARCHAR")
+    with pytest.raises(duckdb.Error):
+        store.insert("t", pa.table({"a": [1, None], "b": ["x", "y"]}), ["a", "b"])
+    assert rows(store, "SELECT * FROM t") == []
+    assert store.insert("t", pa.table({"a": [1], "b": ["x"]}), ["a", "b"]) == 1
+
+
+@pytest.mark.parametrize("key", [("k",), ()])
+def test_a_view_follows_weighted_changes(store: Store, key: tuple[str, ...]) -> None:
+    store.create_rows("v", V, append_only=False)
+    rng = random.Random(5)
+    truth: Counter[tuple[int | None, int]] = Counter()
+    for epoch in range(1, 40):
+        changes: list[tuple[int | None, int, int]] = []
+        for _ in range(rng.randrange(1, 12)):
+            k = rng.choice([None, 1, 2, 3, 4, 5])
+            if key:  # at most one row a key
+                for (old, n), count in list(truth.items()):
+                    if old == k and count:
+                        changes.append((old, n, -1))
+                        truth[old, n] -= 1
+                weight = 1
+            else:
+                weight = rng.randrange(1, 4)
+                gone = rng.choice([x for x, c in truth.items() if c] or [None])
+                if gone is not None:
+                    changes.append((*gone, -1))
+                    truth[gone] -= 1
+            n = rng.randrange(3)
+            changes.append((k, n, weight))
+            truth[k, n] += weight
+        store.apply("v", epoch, delta(*changes), key)
+        assert Counter(rows(store, "SELECT * FROM v")) == +truth
+
+
+def test_taking_away_what_is_not_there_is_an_error_and_changes_nothing(store: Store) -> None:
+    store.create_rows("v", V, append_only=False)
+    store.apply("v", 1, delta((1, 1, 1)), ("k",))
+    with pytest.raises(InternalError, match="'v'"):
+        store.apply("v", 2, delta((2, 1, -1), (3, 3, 1)), ("k",))
+    assert rows(store, "SELECT * FROM v") == [(1, 1)]
+
+
+def test_a_rebuilt_view_has_the_same_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sabotd.state.store._REBUILD_DEAD_ROWS", 10)
+    store.create_rows("v", V, append_only=False)
+    for epoch in range(1, 50):
+        old = [(1, epoch - 1, -1)] if epoch > 1 else []
+        store.apply("v", epoch, delta(*old, (1, epoch, 1)), ("k",))
+    assert rows(store, "SELECT * FROM v") == [(1, 49)]
+    assert store.relation("v").dead_rows <= 11
+
+
+def test_snapshot_and_log_join_without_a_gap(store: Store) -> None:
+    store.create_rows("v", V, append_only=False)
+    store.apply("v", 1, delta((1, 10, 1), (2, 20, 1)), ("k",))
+    subscription = store.subscribe("v")
+    store.apply("v", 2, delta((1, 10, -1), (1, 11, 1)), ("k",))
+    seen: Counter[tuple[int, int]] = Counter()
+    for batch in subscription.snapshot():
+        seen.update({(r["k"], r["n"]): r["__weight"] for r in batch.to_pylist()})
+    assert seen == Counter({(1, 10): 1, (2, 20): 1}), "the snapshot is of the epoch it was opened at"
+    entry = subscription.cursor.read(0)
+    assert entry is not None
+    assert entry[0] == 2
+    assert [(r["k"], r["n"], r["__weight"]) for r in entry[1].to_pylist()] == [(1, 10, -1), (1, 11, 1)]
+    subscription.close()
+    assert not store.relation("v").log.has_readers
+
+
+def test_a_dropped_relation_fails_its_readers(store: Store) -> None:
+    store.create_rows("v", V, append_only=False)
+    subscription = store.subscribe("v", snapshot=False)
+    store.drop("v")
+    with pytest.raises(InternalError, match="dropped"):
+        subscription.cursor.read(0)
+    subscription.close()
+
+
+def test_errors_are_kept_up_to_a_bound(store: Store) -> None:
+    columns = {"job": ["j"], "source": ["s"], "offset": ["0"], "payload": ["{"], "reason": ["cut off"]}
+    for _ in range(30):
+        store.add_errors(pa.table(columns), keep=10)
+    ((count,),) = rows(store, "SELECT count(*) FROM sabot_errors")
+    assert count == 10 + 1
