@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 MAX_ROUND_ROWS = 1 << 20
-_MAX_FAN_OUT = 16
+_MAX_FAN_OUT = 8
 
 
 def round_bytes_of(target_bytes: int, n_partitions: int) -> int:
-    """Bytes of a round that gives `n_partitions` destinations about `target_bytes` each; sixteen targets at most."""
+    """Bytes of a round that gives `n_partitions` destinations about `target_bytes` each; eight targets at most."""
     return target_bytes * min(n_partitions, _MAX_FAN_OUT)
 
 

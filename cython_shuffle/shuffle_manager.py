@@ -26,7 +26,9 @@ from sabot.errors import ShuffleError
 
 __all__ = ["DEFAULT_TARGET_BYTES", "EdgeMetrics", "InputChannel", "ShuffleEdgeInfo", "ShuffleManager", "ShuffleWriter"]
 
-DEFAULT_TARGET_BYTES = 256 * 1024
+DEFAULT_TARGET_BYTES = 1 << 20
+_LEAST_TARGET_BYTES = 64 << 10
+_TARGETS_IN_POOL = 64
 _CANCEL_CHECK_S = 1.0
 _NOT_YET_S = 0.25
 
@@ -67,7 +69,7 @@ class ShuffleManager:
     pool_bytes : int
         What all channels here may hold together.
     target_bytes : int
-        About what a destination should get at once.
+        About what a destination should get at once; less where the pool is small.
     register_wait_s : float
         How long a reader waits for a peer to register the edge.
     """
@@ -84,7 +86,8 @@ class ShuffleManager:
         self.agent_id = agent_id
         self.pool = BufferPool(pool_bytes)
         self._endpoint = endpoint
-        self._target_bytes = target_bytes
+        # a small pool is not to be filled by a few large batches
+        self._target_bytes = min(target_bytes, max(pool_bytes // _TARGETS_IN_POOL, _LEAST_TARGET_BYTES))
         self._register_wait_s = register_wait_s
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
