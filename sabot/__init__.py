@@ -2,6 +2,7 @@
 
 ``sabot.connect()`` is where a user starts; what it needs is loaded then.
 """
+# ruff: noqa: F401  the imports are for type checkers, `__getattr__` does them
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         TimeFromTicks,
         Timestamp,
         TimestampFromTicks,
-        Warning,  # noqa: A004
+        Warning,  # noqa: A004  PEP 249's name
         apilevel,
         paramstyle,
         threadsafety,
@@ -97,10 +98,7 @@ _HOMES: Final = {
 }
 _HOME: Final = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604
-    "__version__",
-    *sorted(_HOME),
-]
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _SHARED_POOL = "DESCRIPTOR = _descriptor_pool.Default()"
+_BARE = ", _Mapping]"
+_TYPED = ", _Mapping[str, object]]"
 _OWN_POOL = "DESCRIPTOR = _descriptor_pool.DescriptorPool()"
 
 
@@ -26,6 +28,9 @@ def main() -> None:
     if text.count(_SHARED_POOL) != 1:
         sys.exit(f"{module} does not hold {_SHARED_POOL!r} once: read the new output of protoc")
     module.write_text(text.replace(_SHARED_POOL, _OWN_POOL))
+    # protoc leaves the type arguments out, which mypy's strict mode refuses
+    stub = _HERE / "flight_sql_pb2.pyi"
+    stub.write_text(stub.read_text().replace(_BARE, _TYPED))
 
 
 if __name__ == "__main__":

@@ -36,10 +36,9 @@ class Call:
 
     def cancel(self) -> None:
         """Mark as cancelled and stop what runs; only by `Calls`, under its lock."""
-        if not self.cancelled:
-            self.cancelled = True
-            if self._stop is not None:
-                self._stop()
+        self.cancelled = True
+        if self._stop is not None:
+            self._stop()
 
     def gone(self) -> bool:
         """Whether the client has gone; only by `Calls`, under its lock."""
@@ -133,6 +132,7 @@ class Calls:
         while not self._done.wait(_PERIOD_S):
             with self._lock:
                 for call in list(self._calls):
-                    if not call.cancelled and call.gone():
+                    # again at each turn: the first word may have come before there was anything to stop
+                    if call.cancelled or call.gone():
                         call.cancel()
             self._housekeeping()

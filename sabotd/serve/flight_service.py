@@ -7,7 +7,6 @@ for the DoGet with its ticket.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -40,8 +39,7 @@ R = TypeVar("R")
 def _door(method: Callable[Concatenate[FlightService, P], R]) -> Callable[Concatenate[FlightService, P], R]:
     """Let Sabot's errors out as Flight's."""
 
-    @wraps(method)
-    def call(self: FlightService, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: FlightService, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(self, *args, **kwargs)
         except SabotError as exc:
@@ -50,7 +48,7 @@ def _door(method: Callable[Concatenate[FlightService, P], R]) -> Callable[Concat
     return call
 
 
-class FlightService(flight.FlightServerBase):
+class FlightService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
     """Flight SQL over an `Engine`; serves from construction until `shut_down`."""
 
     def __init__(
@@ -102,9 +100,7 @@ class FlightService(flight.FlightServerBase):
         return _statement_info(outcome, descriptor)
 
     @_door
-    def get_schema(
-        self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
-    ) -> flight.SchemaResult:
+    def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
         command = _command(descriptor)
         schema = flight_metadata.schema_of(command)
         if schema is not None:

@@ -22,7 +22,7 @@ PEER_IDLE_S = 600.0
 ANONYMOUS_IDLE_S = 60.0
 
 
-class CallHeaders(flight.ServerMiddleware):
+class CallHeaders(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
     """The headers of one call, and the cookie that goes back."""
 
     def __init__(self, header: str | None, cookie: str | None) -> None:
@@ -36,7 +36,7 @@ class CallHeaders(flight.ServerMiddleware):
         return {"set-cookie": f"{SESSION_COOKIE}={self.new_cookie}; HttpOnly"}
 
 
-class CallHeadersFactory(flight.ServerMiddlewareFactory):
+class CallHeadersFactory(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
     """Reads every call's headers; refuses a call without the server's token, where it has one."""
 
     def __init__(self, token: str | None) -> None:

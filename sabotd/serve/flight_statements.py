@@ -172,7 +172,7 @@ class Statements:
         try:
             self._calls.add(call)
             yield None
-            for current in pending.results:  # noqa: B007
+            for current in pending.results:
                 call.check()
                 for batch in current.batches():
                     yield from _slices(batch)

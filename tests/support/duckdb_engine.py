@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import duckdb
 import pyarrow as pa
@@ -145,6 +146,9 @@ class DuckdbSession:
         last = con.sql(f"SELECT coalesce(max(rowid), -1) FROM {name}").fetchall()[0][0]
         result = DuckdbResult(engine, "SUBSCRIBE", schema)
 
+        def news(seen: int) -> bool:
+            return engine.version != seen or result.cancelled.is_set()
+
         def rows() -> Iterator[pa.RecordBatch]:
             position = 0 if snapshot else last + 1
             while not result.cancelled.is_set():
@@ -154,7 +158,7 @@ class DuckdbSession:
                         position = batch.column(0)[-1].as_py() + 1
                         yield pa.RecordBatch.from_arrays(batch.columns[1:], schema=schema)
                 with engine.changed:
-                    engine.changed.wait_for(lambda: engine.version != seen or result.cancelled.is_set())
+                    engine.changed.wait_for(partial(news, seen))
             con.close()
 
         result._rows = rows()

@@ -1,0 +1,155 @@
+"""A private sabotd: started for one connection, ended with it; knows no wire.
+
+The daemon writes one line of JSON to the pipe it is given: ``{"ready": true, "location": ...}`` or
+``{"error": ...}``. It ends when its standard input does, so nothing is left of it when this process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from sabot.errors import ClientError
+
+_STOP_S = 12.0
+_LOG_TAIL_BYTES = 2000
+
+
+class Embedded:
+    """A private daemon with its temporary folder.
+
+    Parameters
+    ----------
+    data : path, optional
+        Where it keeps its data; made if missing. By default in the temporary folder, gone afterwards.
+    agents : int, optional
+        How many agent processes.
+    timeout_s : float
+        How long it may take until it takes statements.
+    command : sequence of str
+        What starts it; the agreed flags follow.
+
+    Attributes
+    ----------
+    location : str
+        Where it listens: a Unix socket that only this user can reach.
+
+    Raises
+    ------
+    ClientError
+        When it does not start; nothing is left of it then.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str | Path | None = None,
+        agents: int | None = None,
+        timeout_s: float = 30.0,
+        command: Sequence[str] = (sys.executable, "-m", "sabotd"),
+    ) -> None:
+        # short, since a socket's path has to fit in 107 bytes
+        self._folder = Path(tempfile.mkdtemp(prefix="sabot-"))
+        self._log = self._folder / "log"
+        if data is None:
+            place = self._folder / "data"
+        else:
+            place = Path(data).absolute()
+        arguments = [*command, "--embedded", "--data", str(place)]
+        arguments += ["--listen", f"grpc+unix://{self._folder}/sql.sock"]
+        if agents is not None:
+            arguments += ["--agents", str(agents)]
+        read_fd, write_fd = os.pipe()
+        try:
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [*arguments, "--ready-fd", str(write_fd)],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[write_fd],
+                    # Ctrl-C in the terminal is for the client
+                    start_new_session=True,
+                    env=_environment(),
+                )
+        except OSError as exc:
+            os.close(read_fd)
+            shutil.rmtree(self._folder)
+            msg = f"cannot start {command[0]!r}: {exc.strerror}"
+            raise ClientError(msg, sqlstate="08001") from exc
+        finally:
+            os.close(write_fd)
+        self._finalizer = weakref.finalize(self, _stop, self._process, self._folder)
+        try:
+            with os.fdopen(read_fd, "rb", buffering=0) as pipe:
+                self.location = self._wait_ready(pipe.fileno(), timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the daemon and remove its temporary folder; idempotent."""
+        self._finalizer()
+
+    def _wait_ready(self, pipe: int, timeout_s: float) -> str:
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    msg = f"private sabotd was not ready within {timeout_s:g} s"
+                    raise ClientError(msg, sqlstate="08001", hint=self._log_tail())
+                part = os.read(pipe, 65536)
+                if not part:
+                    msg = "private sabotd ended while it started"
+                    raise ClientError(msg, sqlstate="08001", hint=self._log_tail())
+                line += part
+        answer = json.loads(line)
+        if "error" in answer:
+            msg = f"private sabotd did not start: {answer['error']}"
+            raise ClientError(msg, sqlstate="08001")
+        location: str = answer["location"]
+        return location
+
+    def _log_tail(self) -> str | None:
+        text = self._log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return f"its log ends with:\n{text}" if text else None
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment, with a checkout that is not installed on the daemon's path."""
+    root = str(Path(__file__).resolve().parents[1])
+    environment = dict(os.environ)
+    if root not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    return environment
+
+
+def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """End the daemon, first by the end of its input; with force if it does not heed."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        # its session is its own: the agents go with it
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
