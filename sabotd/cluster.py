@@ -1,11 +1,10 @@
-"""The running system in one object: store, catalog, agents, coordinator. Doors and sessions stand on it."""
+"""The running system in one object: store, catalog, agents, coordinator. Sessions stand on it."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -17,8 +16,6 @@ import psutil
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint
 from sabot.errors import ConfigError, SabotError
-from sabot.schema import arrow_schema
-from sabotd import show
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.catalog_store import CatalogStore
@@ -28,25 +25,16 @@ from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.ddl import Definitions
-from sabotd.engine import TableInfo
-from sabotd.session import SqlSession
 from sabotd.state.pinned import StorePinned
 from sabotd.state.store import Store
 
 log = logging.getLogger("sabot.cluster")
 
 OWN_AGENT = "sabotd"
-_SYSTEM_TABLES = {
-    "jobs": show.jobs,
-    "agents": show.agents,
-    "relations": show.relations,
-    "shuffle_edges": show.shuffle_edges,
-}
-_CATALOG_WORD = re.compile(r"\bsabot_catalog\b", re.IGNORECASE)
 
 
 class Cluster:
-    """Opens the data folder, starts the agents and brings back what the tables hold. An `Engine` for the doors.
+    """Opens the data folder, starts the agents and brings back what the tables hold.
 
     Parameters
     ----------
@@ -173,28 +161,6 @@ class Cluster:
         with self.store.reader() as con:
             con.execute("SELECT 1").fetchall()
         return self.coordinator.alive()
-
-    # -- Engine
-
-    def open_session(self) -> SqlSession:
-        """Open a session."""
-        return SqlSession(self)
-
-    def tables(self) -> Sequence[TableInfo]:
-        """List every relation a client may name."""
-        found = [TableInfo("main", o.name, o.kind.upper(), arrow_schema(o.columns)) for o in self.catalog.all()]
-        with self.store.reader() as con:
-            errors = con.sql("SELECT * FROM sabot_errors LIMIT 0").to_arrow_table().schema
-        found.append(TableInfo("main", "sabot_errors", "SYSTEM TABLE", errors))
-        for name, make in _SYSTEM_TABLES.items():
-            found.append(TableInfo("sabot_catalog", name, "SYSTEM TABLE", make(self).schema))
-        return found
-
-    def refresh_system_tables(self, sql: str) -> None:
-        """Bring ``sabot_catalog`` up to date if `sql` may read it."""
-        if _CATALOG_WORD.search(sql):
-            for name, make in _SYSTEM_TABLES.items():
-                self.store.put_system_table(name, make(self))
 
     def flush(self, cancelled: threading.Event) -> None:
         """Wait until all that tables and sources held when this was called is visible in every view and sink.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sabot.errors import SabotError
 from sabotd.cluster import Cluster
+from sabotd.cluster_engine import ClusterEngine
 from sabotd.config import Config, with_overrides
 from sabotd.logs import configure_logging
 from sabotd.notify import Notifier
@@ -47,7 +48,7 @@ def run_daemon(
     notifier = Notifier()
     try:
         cluster = Cluster(config, data_dir or config.server.data_path())
-        server = FlightSqlServer(cluster, config.server.listen)
+        server = FlightSqlServer(ClusterEngine(cluster), config.server.listen)
         server.start()
         try:
             cluster.start()

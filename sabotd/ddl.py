@@ -13,7 +13,7 @@ from planner.logical import Query, Relation, RelationKind, schema_of
 from planner.plan import PlannedJob, SinkTarget, plan_sink, plan_view
 from planner.task_spec import ColumnSpec, SinkOp, SourceOp
 from sabot.errors import InternalError, Span, SqlError
-from sabot.schema import Field, Schema
+from sabot.schema import Field, Schema, quote
 from sabotd.catalog_store import CatalogObject, CatalogStore, RecordingCatalog, in_use
 from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
@@ -246,7 +246,8 @@ class Definitions:
         try:
             match statement:
                 case CreateTable():
-                    self.store.create_table(obj.name, obj.columns, statement.primary_key, statement.ddl)
+                    definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(obj.name)} (").removesuffix(")")
+                    self.store.create_table(obj.name, obj.columns, statement.primary_key, definitions)
                 case CreateView(materialized=True):
                     assert isinstance(obj.relation, Relation)
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)

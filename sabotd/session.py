@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from sabot.errors import SabotError, SqlError
-from sabotd import show
+from sabotd import show, system_tables
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
 from sabotd.ddl import CreateStatement
@@ -84,7 +84,7 @@ class SqlSession:
         connection = self._cluster.store.reader()
         try:
             check_select(connection, statement.sql)
-            self._cluster.refresh_system_tables(statement.sql)
+            system_tables.refresh(self._cluster, statement.sql)
             result = QueryResult(connection, statement.sql, parameters)
         except duckdb.Error as error:
             connection.close()
@@ -195,7 +195,7 @@ class SqlSession:
             query = statement.query if isinstance(statement, Insert) else statement.sql
             with self._cluster.store.reader() as connection:
                 check_select(connection, query)
-                self._cluster.refresh_system_tables(query)
+                system_tables.refresh(self._cluster, query)
                 (extracted,) = connection.extract_statements(query)
                 names = sorted(extracted.named_parameters, key=lambda n: (len(n), n))
                 parameters = pa.schema([pa.field(n, pa.null()) for n in names])

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from sabotd.catalog_store import CatalogObject
+from sabotd.cluster import Cluster
 from sabotd.control.coordinator import Job
-
-if TYPE_CHECKING:
-    from sabotd.cluster import Cluster
 
 _KINDS = {
     "sources": "source",
