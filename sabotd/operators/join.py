@@ -5,74 +5,61 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cython_shuffle.frames import Barrier
 from planner.task_spec import Columns, JoinOp
 from sabot.ids import WEIGHT
 from sabot.schema import quote
-from sabotd.operators.columns import (
-    Batches,
-    arrow_columns,
-    consolidated,
-    declarations,
-    names,
-    row_count,
-    same_key,
-)
-from sabotd.state.duckdb_state import Session, Statement, TaskDatabase
+from sabotd.operators.columns import Batches, arrow_columns, consolidated, row_count, same_key
+from sabotd.operators.weighted_rows import WeightedRows
+from sabotd.state.duckdb_state import Session, Slot, Statement, TaskDatabase
 
 _DELTA_ROWS = 262_144
-_COMPACT_RETRACTIONS = 65_536
 
 
 class _Side:
-    """One input: the rows of this epoch, and the table of all before. Rows with a NULL key are never kept."""
+    """One input: the rows of this epoch, and those of all before. Rows with a NULL key are never kept."""
 
     def __init__(
         self, session: Session, name: str, columns: Columns, keys: tuple[str, ...], schema: pa.Schema, *, weighted: bool
     ) -> None:
-        self.columns, self.keys, self.weighted, self.name = columns, keys, weighted, name
         self.pending: Batches = []
-        self.table = session.table(name)
-        self.retracted = 0
-        self._stored = 0
-        self._session = session
-        session.execute(f"CREATE TABLE {self.table} ({declarations(columns, weighted=weighted)})")
-        self._raw = session.slot(f"{name}_input", schema)
-        listed = ", ".join(names(columns))
-        present = " AND ".join(f"{quote(k)} IS NOT NULL" for k in keys)
-        rows = f"(SELECT * FROM {name}_input WHERE {present})"
-        delta = consolidated(columns, rows, weighted=True) if weighted else f"SELECT {listed} FROM {rows}"
-        self._take = session.prepare(delta)
-        self.delta = session.slot(f"{name}_delta", self._take.result_schema())
-        self._append = session.prepare(f"INSERT INTO {self.table} SELECT * FROM {name}_delta")
+        present = " WHERE " + " AND ".join(f"{quote(k)} IS NOT NULL" for k in keys)
+        self._raw: Slot | None = None
+        self._take: Statement | None = None
+        delta = f"{name}_delta"
+        if weighted:
+            self._raw = session.slot(f"{name}_input", schema)
+            self._take = session.prepare(consolidated(columns, f"{name}_input{present}", weighted=True))
+            schema = self._take.result_schema()
+        self._delta = session.slot(delta, schema)
+        self._state = WeightedRows(session, name, columns, delta, weighted=weighted, where=present)
+        self.table = self._state.table
 
-    def take(self) -> int:
-        """Move the pending rows into the delta slot; return how many there are to join."""
+    def advance(self, statement: Statement) -> Batches:
+        """Join the pending rows by `statement`, then keep them."""
+        if not self.pending:
+            return []
+        try:
+            delta = self._consolidate()
+            self._delta.fill(delta)
+            self.pending = []
+            if not delta:
+                return []
+            out = statement.batches()
+            self._state.append(delta)
+            return out
+        finally:
+            self._delta.clear()
+
+    def _consolidate(self) -> Batches:
+        if self._raw is None or self._take is None:
+            return self.pending
         self._raw.fill(self.pending)
         try:
-            batches = self._take.batches()
+            return self._take.batches()
         finally:
             self._raw.clear()
-            self.pending = []
-        self.delta.fill(batches)
-        rows = row_count(batches)
-        self._stored += rows
-        if self.weighted:
-            self.retracted += sum(pc.sum(pc.less(batch.column(WEIGHT), 0)).as_py() for batch in batches)
-        return rows
-
-    def store(self) -> None:
-        """Append the delta to the state; rewrite the state when retractions have piled up."""
-        self._append.run()
-        if self.retracted > max(_COMPACT_RETRACTIONS, self._stored // 4):
-            swap = self._session.table(f"{self.name}_swap")
-            self._session.execute(f"CREATE TABLE {swap} ({declarations(self.columns, weighted=True)})")
-            self._session.execute(f"INSERT INTO {swap} {consolidated(self.columns, self.table, weighted=True)}")
-            self._session.execute(f"DROP TABLE {self.table}")
-            self._session.execute(f"ALTER TABLE {swap} RENAME TO {self.table}")
-            self._stored, self.retracted = self._session.rows(self.table), 0
 
 
 class Join:
@@ -107,22 +94,7 @@ class Join:
         self._session.close()
 
     def _join(self) -> Batches:
-        out: Batches = []
-        for side, statement in ((self._left, self._left_delta), (self._right, self._right_delta)):
-            if side.pending:
-                out += self._advance(side, statement)
-        return out
-
-    @staticmethod
-    def _advance(side: _Side, statement: Statement) -> Batches:
-        try:
-            if not side.take():
-                return []
-            out = statement.batches()
-            side.store()
-            return out
-        finally:
-            side.delta.clear()
+        return self._left.advance(self._left_delta) + self._right.advance(self._right_delta)
 
 
 def _join_sql(op: JoinOp, source: str) -> str:

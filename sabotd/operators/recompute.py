@@ -17,45 +17,69 @@ from sabotd.operators.columns import (
     Batches,
     arrow_columns,
     consolidated,
-    declarations,
     has_null,
     names,
     repeated,
     row_count,
     same_key,
 )
-from sabotd.state.duckdb_state import Session, Statement, TaskDatabase
+from sabotd.operators.weighted_rows import WeightedRows
+from sabotd.state.duckdb_state import Session, Slot, Statement, TaskDatabase
 
 _PENDING_ROWS = 524_288
 
 
 class _Input:
-    """One input: its pending rows, its state, and the touched keys' rows of both (tables before and after)."""
+    """One input: what the epoch brought, the state, and the touched keys' rows (the SQL's ``input``)."""
 
-    def __init__(self, session: Session, port: int, columns: Columns, keys: tuple[str, ...], schema: pa.Schema) -> None:
+    def __init__(
+        self, session: Session, port: int, columns: Columns, keys: tuple[str, ...], schema: pa.Schema, by: Columns
+    ) -> None:
         self.keys = keys
-        self.columns = columns
         self.pending: Batches = []
-        self.slot = session.slot(f"raw_{port}", schema)
-        weighted = WEIGHT in schema.names
-        rows = consolidated(columns, f"raw_{port}", weighted=weighted)
-        self.take = session.prepare(rows)
-        self.delta = session.slot(f"delta_{port}", self.take.result_schema())
-        self.state = session.table(f"state_{port}")
-        self.touched = session.table(f"touched_{port}")
-        for table in (self.state, self.touched):
-            session.execute(f"CREATE TABLE {table} ({declarations(columns, weighted=True)})")
+        raw, delta, touched = f"raw_{port}", f"delta_{port}", f"touched_{port}"
+        self._raw = session.slot(raw, schema)
+        self._take = session.prepare(consolidated(columns, raw, weighted=WEIGHT in schema.names))
+        weighted = self._take.result_schema()
+        self.delta = session.slot(delta, weighted)
+        self.touched = session.slot(touched, weighted)
+        self.state = WeightedRows(session, f"state_{port}", columns, delta)
         view = quote("input" if port == 0 else f"input_{port}")
-        session.execute(f"CREATE TEMP VIEW {view} AS {repeated(columns, self.touched)}")
+        session.execute(f"CREATE TEMP VIEW {view} AS {repeated(columns, touched)}")
+        cols = ", ".join([*names(columns, "s."), f"s.{quote(WEIGHT)}"])
+        self._loads: list[Statement] = []
+        for null_safe in (False, True):
+            on = same_key((f"s.{quote(k)}" for k in keys), (f"k.{quote(c.name)}" for c in by), null_safe=null_safe)
+            source = f"(SELECT {cols} FROM {self.state.table} s{f' JOIN touched_keys k ON {on}' if by else ''})"
+            self._loads.append(session.prepare(consolidated(columns, source, weighted=True), weighted))
+        both = f"(FROM {touched} UNION ALL FROM {delta})"
+        self._merge = session.prepare(consolidated(columns, both, weighted=True), weighted)
 
     def gather(self) -> Batches:
-        """Return the pending rows consolidated."""
-        self.slot.fill(self.pending)
+        """Return the pending rows, consolidated."""
+        if not self.pending:
+            return []
+        self._raw.fill(self.pending)
         try:
-            return self.take.batches()
+            return self._take.batches()
         finally:
-            self.slot.clear()
+            self._raw.clear()
             self.pending = []
+
+    def load(self, *, null_safe: bool) -> None:
+        """Show the touched keys' rows as they were before the epoch."""
+        self.touched.fill(self._loads[null_safe].batches())
+
+    def apply(self, delta: Batches) -> None:
+        """Show the touched keys' rows as they are after the epoch, and keep the change."""
+        if delta:
+            self.touched.fill(self._merge.batches())
+            self.state.append(delta)
+
+    def clear(self) -> None:
+        """Let the epoch's rows go."""
+        self.delta.clear()
+        self.touched.clear()
 
 
 class Recompute:
@@ -63,80 +87,55 @@ class Recompute:
 
     def __init__(self, op: RecomputeOp, db: TaskDatabase, schemas: list[pa.Schema]) -> None:
         self._session = session = db.session()
-        ports = range(len(op.inputs))
-        self._inputs = [_Input(session, i, op.inputs[i], op.keys[i], schemas[i]) for i in ports]
-        self._begun = bool(op.keys[0])
-        key_types = {c.name: c.type for c in op.inputs[0]}
-        self._keyed = bool(op.keys[0])
-        keys = tuple(ColumnSpec(f"#k{i}", key_types[k]) for i, k in enumerate(op.keys[0]))
-        self._key_table = session.table("keys")
-        self._statements: list[_Epoch] = []
-        if keys:
-            session.execute(f"CREATE TABLE {self._key_table} ({declarations(keys)})")
-            distinct = " UNION ".join(
-                f"SELECT DISTINCT {', '.join(quote(k) for k in inp.keys)} FROM delta_{i}"
-                for i, inp in enumerate(self._inputs)
-            )
-            self._collect = session.prepare(f"INSERT INTO {self._key_table} {distinct}")
-            self._forget = session.prepare(f"DELETE FROM {self._key_table}")
-        self._statements = [_Epoch(session, self._inputs, self._key_table, keys, null_safe=n) for n in (False, True)]
-        answer = f"SELECT {', '.join(names(op.columns))} FROM ({op.sql})"
-        self._answer = session.prepare(answer, arrow_columns(op.columns))
-        out = arrow_columns(op.columns, weighted=True)
-        self._before = session.slot("before", arrow_columns(op.columns))
-        self._after = session.slot("after", arrow_columns(op.columns))
-        listed = ", ".join(names(op.columns))
-        weight = quote(WEIGHT)
+        types = {c.name: c.type for c in op.inputs[0]}
+        by = tuple(ColumnSpec(f"#k{i}", types[k]) for i, k in enumerate(op.keys[0]))
+        # a first epoch without keys counts as touched: SQL may have a row to say about nothing
+        self._begun = bool(by)
+        self._touched_keys: Slot | None = session.slot("touched_keys", arrow_columns(by)) if by else None
+        ports = zip(op.inputs, op.keys, schemas, strict=True)
+        self._inputs = [
+            _Input(session, i, columns, keys, schema, by) for i, (columns, keys, schema) in enumerate(ports)
+        ]
+        distinct = " UNION ".join(
+            f"SELECT DISTINCT {', '.join(f'{quote(k)} AS {quote(c.name)}' for k, c in zip(side.keys, by, strict=True))}"
+            f" FROM delta_{i}"
+            for i, side in enumerate(self._inputs)
+        )
+        self._keys = session.prepare(distinct, arrow_columns(by)) if by else None
+        plain = arrow_columns(op.columns)
+        listed, weight = ", ".join(names(op.columns)), quote(WEIGHT)
+        self._answer = session.prepare(f"SELECT {listed} FROM ({op.sql})", plain)
+        self._before, self._after = session.slot("before", plain), session.slot("after", plain)
+        both = f"(SELECT {listed}, -1 AS {weight} FROM before UNION ALL SELECT {listed}, 1 AS {weight} FROM after)"
         self._difference = session.prepare(
-            f"SELECT {listed}, CAST(sum({weight}) AS INTEGER) AS {weight} FROM ("
-            f"SELECT {listed}, -1 AS {weight} FROM before UNION ALL SELECT {listed}, 1 AS {weight} FROM after"
-            f") GROUP BY {listed} HAVING sum({weight}) <> 0",
-            out,
+            f"SELECT {listed}, CAST({weight} AS INTEGER) AS {weight} FROM"
+            f" ({consolidated(op.columns, both, weighted=True)})",
+            arrow_columns(op.columns, weighted=True),
         )
 
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
-        """Gather."""
+        """Gather; consolidate when much has gathered."""
         if batch.num_rows:
             side = self._inputs[port]
             side.pending.append(batch)
-            if len(side.pending) > 1 and row_count(side.pending) > _PENDING_ROWS and WEIGHT in batch.schema.names:
-                schema = batch.schema
-                side.pending = [b.cast(schema) for b in side.gather()]
+            if WEIGHT in batch.schema.names and len(side.pending) > 1 and row_count(side.pending) > _PENDING_ROWS:
+                side.pending = [b.cast(batch.schema) for b in side.gather()]
         return []
 
     def barrier(self, barrier: Barrier) -> Iterable[pa.RecordBatch]:
-        """Recompute the touched keys; return the difference.
-
-        Without keys the first epoch counts as touched: SQL may have a row to say about nothing.
-        """
-        deltas = [side.gather() if side.pending else [] for side in self._inputs]
+        """Recompute the touched keys; return the difference."""
+        deltas = [side.gather() for side in self._inputs]
         first, self._begun = not self._begun, True
         if not any(deltas) and not first:
             return []
-        for side, delta in zip(self._inputs, deltas, strict=True):
-            side.delta.fill(delta)
-        null_safe = any(has_null(d, side.keys) for side, d in zip(self._inputs, deltas, strict=True))
-        epoch = self._statements[null_safe]
         try:
-            if self._keyed:
-                self._collect.run()
-            for statement in epoch.load:
-                statement.run()
-            # over nothing at all there was no answer yet
-            before = [] if first else self._answer.batches()
-            for statement in epoch.apply:
-                statement.run()
-            after = self._answer.batches()
-            for statement in epoch.store:
-                statement.run()
-            if self._keyed:
-                self._forget.run()
-            self._before.fill(before)
-            self._after.fill(after)
-            return self._difference.batches()
+            return self._epoch(deltas, first=first)
         finally:
-            for slot in (self._before, self._after, *(side.delta for side in self._inputs)):
-                slot.clear()
+            for side in self._inputs:
+                side.clear()
+            for slot in (self._before, self._after, self._touched_keys):
+                if slot is not None:
+                    slot.clear()
 
     def close(self) -> None:
         """Close the connection and let rows go."""
@@ -144,45 +143,17 @@ class Recompute:
             side.pending = []
         self._session.close()
 
-
-class _Epoch:
-    """The statements around the two answers.
-
-    `load` moves the touched rows out of the state, `apply` adds the delta to them, `store` moves them back.
-    """
-
-    def __init__(
-        self, session: Session, inputs: list[_Input], key_table: str, keys: Columns, *, null_safe: bool
-    ) -> None:
-        self.load: list[Statement] = []
-        self.apply: list[Statement] = []
-        self.store: list[Statement] = []
-        for port, side in enumerate(inputs):
-            cols = ", ".join([*names(side.columns), quote(WEIGHT)])
-            on = same_key(
-                (f"s.{quote(k)}" for k in side.keys), (f"k.{quote(c.name)}" for c in keys), null_safe=null_safe
-            )
-            # without keys everything is touched: the state stays in the touched table
-            if keys:
-                listed = ", ".join([*names(side.columns, "s."), f"s.{quote(WEIGHT)}"])
-                self.load.append(
-                    session.prepare(
-                        f"INSERT INTO {side.touched} SELECT {listed} FROM {side.state} s JOIN {key_table} k ON {on}"
-                    )
-                )
-                self.load.append(session.prepare(f"DELETE FROM {side.state} AS s USING {key_table} k WHERE {on}"))
-            merged = session.table(f"merged_{port}")
-            if not null_safe:
-                session.execute(f"CREATE TABLE {merged} ({declarations(side.columns, weighted=True)})")
-            both = f"(SELECT {cols} FROM {side.touched} UNION ALL SELECT {cols} FROM delta_{port})"
-            self.apply += [
-                session.prepare(f"INSERT INTO {merged} {consolidated(side.columns, both, weighted=True)}"),
-                session.prepare(f"DELETE FROM {side.touched}"),
-                session.prepare(f"INSERT INTO {side.touched} SELECT * FROM {merged}"),
-                session.prepare(f"DELETE FROM {merged}"),
-            ]
-            if keys:
-                self.store += [
-                    session.prepare(f"INSERT INTO {side.state} SELECT * FROM {side.touched}"),
-                    session.prepare(f"DELETE FROM {side.touched}"),
-                ]
+    def _epoch(self, deltas: list[Batches], *, first: bool) -> Batches:
+        null_safe = any(has_null(delta, side.keys) for side, delta in zip(self._inputs, deltas, strict=True))
+        for side, delta in zip(self._inputs, deltas, strict=True):
+            side.delta.fill(delta)
+        if self._touched_keys is not None and self._keys is not None:
+            self._touched_keys.fill(self._keys.batches())
+        for side in self._inputs:
+            side.load(null_safe=null_safe)
+        if not first:
+            self._before.fill(self._answer.batches())
+        for side, delta in zip(self._inputs, deltas, strict=True):
+            side.apply(delta)
+        self._after.fill(self._answer.batches())
+        return self._difference.batches()

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from cython_shuffle.frames import Barrier
+from planner.job_columns import output_schema
 from planner.task_spec import SqlOp, UnionOp
 from sabot.errors import InternalError
 from sabot.ids import WEIGHT
-from sabotd.operators.columns import arrow_columns
 from sabotd.state.duckdb_state import TaskDatabase
 
 
@@ -20,7 +20,7 @@ class Sql:
     def __init__(self, op: SqlOp, db: TaskDatabase, schema: pa.Schema) -> None:
         self._session = db.session()
         self._slot = self._session.slot("input", schema)
-        self._statement = self._session.prepare(op.sql, arrow_columns(op.columns))
+        self._statement = self._session.prepare(op.sql, output_schema(op, [schema]))
 
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
         """Return the statement's rows over `batch`."""
@@ -45,7 +45,7 @@ class Union:
     """Passes the rows of every input on under one schema."""
 
     def __init__(self, op: UnionOp, schemas: Sequence[pa.Schema]) -> None:
-        self._schema = arrow_columns(op.columns, weighted=op.weighted and op.columns[-1].name != WEIGHT)
+        self._schema = output_schema(op, list(schemas))
         plain = [name for name in self._schema.names if name != WEIGHT]
         for schema in schemas:
             got = [name for name in schema.names if name != WEIGHT]
