@@ -83,8 +83,7 @@ class StreamNode:
     @property
     def columns(self) -> Columns:
         """The columns as they travel, ``__weight`` included."""
-        weight = (ColumnSpec(WEIGHT, "INTEGER"),) if self.retracting else ()
-        return column_specs(self.schema) + weight
+        return travelling(self.schema, weighted=self.retracting)
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,11 @@ SINGLE_TASK_CONNECTORS = ("file", "print")
 def column_specs(schema: Schema) -> Columns:
     """Return `schema` as plain columns, in the types in which they travel between tasks."""
     return tuple(ColumnSpec(f.name, motion_type(f.type)) for f in schema)
+
+
+def travelling(schema: Schema, *, weighted: bool) -> Columns:
+    """Return `schema` as columns between tasks, with ``__weight`` last where rows may be retracted."""
+    return column_specs(schema) + ((ColumnSpec(WEIGHT, "INTEGER"),) if weighted else ())
 
 
 class StreamPlanner:
@@ -210,7 +214,7 @@ class StreamPlanner:
         fields = schema_of(node)
         sql = select_sql(node, lambda n: n is boundary or n == boundary, weighted=below.retracting)
         return StreamNode(
-            SqlOp(sql, column_specs(fields)),
+            SqlOp(sql, travelling(fields, weighted=below.retracting)),
             (StreamInput(below, AnyDistribution()),),
             fields,
             below.changelog,
@@ -387,7 +391,7 @@ class StreamPlanner:
         kept = {f.name: f.name for f in fields}
         key = node.stream_key if node.stream_key is not None and set(node.stream_key) <= set(kept) else None
         return StreamNode(
-            SqlOp(f"SELECT {', '.join(names)} FROM input", column_specs(fields)),
+            SqlOp(f"SELECT {', '.join(names)} FROM input", travelling(fields, weighted=node.retracting)),
             (StreamInput(node, AnyDistribution()),),
             fields,
             node.changelog,

@@ -54,7 +54,10 @@ class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
 
 
 class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
-    """Stateless: one SELECT per batch over ``input`` (filters, projections, windows, fused)."""
+    """Stateless: one SELECT per batch over ``input`` (filters, projections, windows, fused).
+
+    Output: exactly `columns`; on a stream with retractions ``__weight`` (INTEGER) is the last of them.
+    """
 
     sql: str
     columns: Columns
