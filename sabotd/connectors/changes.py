@@ -14,6 +14,9 @@ from planner.task_spec import SinkOp
 from sabot.errors import SqlError
 from sabot.ids import WEIGHT
 from sabotd.connectors.base import OptionSpec
+from sabotd.connectors.options import read_bool
+from sabotd.formats.decode import format_name
+from sabotd.formats.encode import Encoder, make_encoder
 
 _FORMATS: Final = ("plain", "upsert", "debezium")
 
@@ -46,8 +49,15 @@ class SinkShape:
         SqlError
             The shape does not fit the columns, or cannot tell deletions.
         """
-        words = (op.format or "plain").lower().replace("_", " ").split()
-        format_ = words[0] if words and words[0] in _FORMATS else "plain"
+        format_ = op.options.get("format", "plain").lower()
+        if format_ not in _FORMATS:
+            msg = f"a {op.connector} sink has no FORMAT {format_.upper()}"
+            raise SqlError(msg, hint="use PLAIN, UPSERT or DEBEZIUM")
+        encode = format_name(op.format)
+        if format_ != "plain" and encode != "json":
+            msg = f"FORMAT {format_.upper()} cannot ENCODE {encode.upper()}"
+            raise SqlError(msg, hint="use ENCODE JSON")
+        make_encoder(op.format, op.columns, op.options)
         key_text = op.options.get("key") or op.options.get("primary_key") or ""
         key = tuple(part.strip() for part in key_text.split(",") if part.strip())
         names = [c.name for c in op.columns]
@@ -58,7 +68,7 @@ class SinkShape:
         if format_ != "plain" and not key:
             msg = f"FORMAT {format_.upper()} needs a key"
             raise SqlError(msg, hint="name the key columns: primary_key = 'column, ...'")
-        forced = op.options.get("force_append_only", "false").lower() == "true"
+        forced = read_bool(op.options, "force_append_only")
         if format_ == "plain" and op.weighted and not forced:
             msg = "FORMAT PLAIN cannot write a view whose rows change or vanish"
             hint = "use FORMAT UPSERT or DEBEZIUM with primary_key, or force_append_only = true"
@@ -68,6 +78,11 @@ class SinkShape:
             msg = f"key.encode = 'text' takes one key column, not {len(key)}"
             raise SqlError(msg, hint="use key.encode = 'json'")
         return cls(format_, key, text)
+
+    def key_encoder(self, op: SinkOp) -> Encoder:
+        """Return an encoder of ``batch.select(key)`` into JSON objects."""
+        columns = {c.name: c for c in op.columns}
+        return make_encoder("json", tuple(columns[name] for name in self.key), {})
 
 
 @dataclass(frozen=True, slots=True)

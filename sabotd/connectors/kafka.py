@@ -26,7 +26,7 @@ INCLUDE_TYPES: Final = {
     "partition": ("INTEGER", "BIGINT", "VARCHAR"),
     "offset": ("BIGINT", "VARCHAR"),
     "timestamp": ("TIMESTAMP WITH TIME ZONE", "TIMESTAMP"),
-    "headers": ("STRUCT(key VARCHAR, value BLOB)[]",),
+    "headers": ("JSON", "STRUCT(key VARCHAR, value BLOB)[]"),
     "payload": ("VARCHAR", "BLOB"),
 }
 
@@ -50,8 +50,8 @@ _OPTIONS: Final[dict[str, OptionSpec]] = {
         doc="latest-offset: read what is there at the start, then end",
         of=_SOURCE,
     ),
-    "scan.discovery.interval.s": OptionSpec(
-        "float", "30", doc="seconds between two looks for new partitions", of=_SOURCE
+    "scan.topic-partition-discovery.interval": OptionSpec(
+        "duration", "30s", doc="time between two looks for new partitions", of=_SOURCE
     ),
     **SHAPE_OPTIONS,
 }

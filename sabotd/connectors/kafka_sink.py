@@ -29,12 +29,8 @@ class KafkaWriter:
         self._shape = SinkShape.of(op)
         self._topic = op.options["topic"]
         self._weighted = op.weighted
-        self._values = make_encoder("json", op.columns, op.options)
-        self._keys = (
-            make_encoder("json", tuple(c for c in op.columns if c.name in self._shape.key), op.options)
-            if self._shape.key and not self._shape.key_text
-            else None
-        )
+        self._values = make_encoder(op.format, op.columns, op.options)
+        self._keys = self._shape.key_encoder(op) if self._shape.key and not self._shape.key_text else None
         self._changes = ChangeBuffer()
         config = client_config(op.options)
         self._health = ClusterHealth(str(config["bootstrap.servers"]), self._topic)
@@ -73,10 +69,12 @@ class KafkaWriter:
         if self._shape.format != "plain":
             keys, values = records(self._changes.take(), self._shape.format)
             self._produce(keys, values)
+        open_records = len(self._producer)
         while self._producer.flush(_WAIT_S) > 0:
             self._check()
         self._check()
-        self._health.fine()
+        if open_records:
+            self._health.fine()
 
     def status(self) -> SourceStatus:
         """Return state and figures, as a reader does; from any thread."""
@@ -88,9 +86,9 @@ class KafkaWriter:
             self._producer.purge()
 
     def _encode(self, batch: pa.RecordBatch) -> tuple[list[bytes | None], list[bytes | None]]:
-        values = _as_list(self._values.encode(without_weight(batch)))
+        values = self._values.encode(without_weight(batch)).to_pylist()
         if self._keys is not None:
-            return _as_list(self._keys.encode(batch.select(list(self._shape.key)))), values
+            return self._keys.encode(batch.select(list(self._shape.key))).to_pylist(), values
         if self._shape.key_text:
             return batch.column(self._shape.key[0]).cast(pa.string()).cast(pa.binary()).to_pylist(), values
         return [None] * len(values), values
@@ -131,7 +129,3 @@ class KafkaWriter:
             hint = "raise properties.message.max.bytes, and the topic's max.message.bytes"
         msg = f"kafka topic {self._topic!r} did not take a record: {error.str()}"
         return ConnectorError(msg, hint=hint)
-
-
-def _as_list(encoded: pa.Array | list[bytes]) -> list[bytes | None]:
-    return list(encoded) if isinstance(encoded, list) else encoded.to_pylist()

@@ -17,6 +17,7 @@ from sabot.errors import ConnectorError
 from sabotd.connectors.base import Position, SourceBatch, SourceStatus
 from sabotd.connectors.kafka_client import ClusterHealth, RareLogger, client_config, setting_error
 from sabotd.connectors.kafka_partitions import LATEST, PartitionFinder, PartitionRange, Place
+from sabotd.connectors.options import read_duration_s
 from sabotd.connectors.payloads import Include, RecordAssembler
 
 _SLICE_S: Final = 0.05
@@ -47,7 +48,7 @@ class KafkaReader:
             parallelism=parallelism,
             startup=startup,
             bounded=bounded,
-            interval_s=float(options.get("scan.discovery.interval.s", "30")),
+            interval_s=read_duration_s(options, "scan.topic-partition-discovery.interval", 30),
         )
         self._position: dict[int, int] = {}
         self._ends: dict[int, int] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,9 +88,22 @@ def check_include(op: SourceOp, kinds: Mapping[str, Sequence[str]]) -> None:
 def _as_type(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if array.type == wanted:
         return array
+    if pa.types.is_list(array.type) and pa.types.is_string(wanted):
+        return pa.array([None if v is None else _json_headers(v) for v in array.to_pylist()], wanted)
     if pa.types.is_binary(array.type) and pa.types.is_string(wanted):
         return _text(array)
     return pc.cast(array, wanted)
+
+
+def _json_headers(headers: list[dict[str, Any]]) -> str:
+    return json.dumps(
+        [{"key": h["key"], "value": None if h["value"] is None else _decode(h["value"])} for h in headers],
+        ensure_ascii=False,
+    )
+
+
+def _decode(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
 
 
 def _text(array: pa.Array) -> pa.Array:
@@ -96,5 +111,5 @@ def _text(array: pa.Array) -> pa.Array:
     try:
         return pc.cast(array, pa.string())
     except pa.ArrowInvalid:
-        texts = [None if v is None else v.decode("utf-8", "backslashreplace") for v in array.to_pylist()]
+        texts = [None if v is None else _decode(v) for v in array.to_pylist()]
         return pa.array(texts, pa.string())
