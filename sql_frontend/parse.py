@@ -271,7 +271,8 @@ def _insert(cur: Cursor, span: Span) -> Insert:
         or (starts.kind is LexemeKind.WORD and starts.value.upper() in {*_QUERY_WORDS, "DEFAULT"})
     ):
         raise cur.unexpected("VALUES or a query")
-    return Insert(table, tuple(columns), cur.text, cur.text, span)
+    query = cur.text[starts.start :]
+    return Insert(table, tuple(columns), cur.text, cur.text, span, query, starts.start)
 
 
 def _query_follows(cur: Cursor) -> bool:

@@ -11,6 +11,7 @@ from sqlglot.errors import SqlglotError
 from sabot.errors import Span, SqlError
 from sabot.schema import arrow_type, quote
 from sql_frontend.cursor import nearest
+from sql_frontend.duck import describe
 
 DEFAULT_DECIMAL = "DECIMAL(38,10)"
 """What NUMERIC without precision means: PostgreSQL's has no limits, Arrow's and DuckDB's 38 digits."""
@@ -97,6 +98,12 @@ def type_text(written: str, *, text: str | None = None, start: int = 0) -> str:
 
 def data_type_text(kind: exp.DataType, *, span: Span | None = None, text: str | None = None) -> str:
     """Return DuckDB's type text of a parsed type; raises as :func:`type_text` does."""
+    written = _written(kind, span, text)
+    # which field names DuckDB quotes when it prints a type is its own affair
+    return describe((), (f"NULL::{written}",))[0] if "STRUCT(" in written else written
+
+
+def _written(kind: exp.DataType, span: Span | None, text: str | None) -> str:
     this = kind.this
     if this == _T.DECIMAL:
         return _decimal(kind, span, text)
@@ -104,11 +111,11 @@ def data_type_text(kind: exp.DataType, *, span: Span | None = None, text: str | 
         inner = kind.expressions[0] if kind.expressions else None
         if not isinstance(inner, exp.DataType):
             raise _unknown(kind.sql("duckdb"), span, text)
-        return data_type_text(inner, span=span, text=text) + "[]"
+        return _written(inner, span, text) + "[]"
     if this == _T.STRUCT:
         return f"STRUCT({', '.join(_struct_field(f, span, text) for f in kind.expressions)})"
     if this == _T.MAP and len(kind.expressions) == 2:
-        key, value = (data_type_text(t, span=span, text=text) for t in kind.expressions)
+        key, value = (_written(t, span, text) for t in kind.expressions)
         return f"MAP({key}, {value})"
     if this in _SIMPLE:
         return _SIMPLE[this]
@@ -133,8 +140,7 @@ def _struct_field(field: exp.Expr, span: Span | None, text: str | None) -> str:
         raise SqlError(msg, span=span, text=text, hint="write STRUCT<a INT, b VARCHAR>")
     identifier = field.this
     name = identifier.name if identifier.args.get("quoted") else identifier.name.lower()
-    plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) is not None
-    return f"{name if plain else quote(name)} {data_type_text(field.kind, span=span, text=text)}"
+    return f"{quote(name)} {_written(field.kind, span, text)}"
 
 
 def _unknown(name: str, span: Span | None, text: str | None) -> SqlError:

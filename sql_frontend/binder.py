@@ -1,0 +1,302 @@
+"""Query text to logical plan: names looked up, views and CTEs expanded, every expression typed by DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlglot import exp
+
+from planner.logical import (
+    Emit,
+    LogicalNode,
+    Query,
+    Relation,
+    RelationKind,
+    Scan,
+    Union,
+    Watermark,
+    schema_of,
+)
+from sabot.errors import Span, SqlError
+from sabot.schema import Field, Schema
+from sql_frontend import build
+from sql_frontend.catalog import Catalog, ViewDefinition
+from sql_frontend.clauses import INCLUDE_KINDS
+from sql_frontend.cursor import nearest
+from sql_frontend.duck import union_types
+from sql_frontend.emit import check_emit_on_close
+from sql_frontend.lower_from import FromLowering
+from sql_frontend.lower_select import check_clauses, lower_select
+from sql_frontend.origin import Origin
+from sql_frontend.read_query import read_expression, read_query
+from sql_frontend.resolver import Resolver, check_types, render
+from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
+from sql_frontend.statements import CreateSource
+
+_SET_HANDLED = frozenset({"this", "expression", "distinct", "with_"})
+_SUBQUERY_HANDLED = frozenset({"this", "alias", "with_"})
+
+
+def bind_query(
+    query_text: str,
+    catalog: Catalog,
+    *,
+    emit_on_window_close: bool = False,
+    span_offset: int = 0,
+    text: str | None = None,
+    columns: Sequence[str] = (),
+) -> Query:
+    """Bind a query: its logical plan, with DuckDB's type for every column.
+
+    Parameters
+    ----------
+    query_text : str
+        A SELECT (or WITH, FROM, UNION ALL of them), without EMIT.
+    catalog : Catalog
+        Where names are looked up.
+    emit_on_window_close : bool
+        Whether EMIT ON WINDOW CLOSE was written after it.
+    span_offset, text : int, str
+        Where `query_text` starts in the statement `text`; errors point into that.
+    columns : sequence of str
+        Names for the result's columns, of ``CREATE VIEW v (a, b)``; fewer than there are rename the first ones.
+
+    Returns
+    -------
+    Query
+        The root's fields are the result's columns, in order.
+
+    Raises
+    ------
+    SqlError
+        With the place in `text`; ``0A000`` for what a streaming query cannot do yet.
+    """
+    origin = Origin(query_text if text is None else text, span_offset)
+    tree = read_query(query_text, origin)
+    bound = _Binder(catalog, origin).query(tree, {})
+    root = _finished(bound, columns, tree, origin)
+    if emit_on_window_close:
+        check_emit_on_close(root, tree, origin)
+    return Query(root, Emit.ON_WINDOW_CLOSE if emit_on_window_close else Emit.ON_UPDATE)
+
+
+def bind_source(statement: CreateSource, columns: Schema | None = None) -> Relation:
+    """Return the relation that a CREATE SOURCE makes, its watermark typed and rendered for DuckDB.
+
+    Parameters
+    ----------
+    statement : CreateSource
+        The statement. Without columns the relation's are `columns`.
+    columns : Schema, optional
+        The columns that the connector itself gives (nexmark, datagen). Without any the schema holds only INCLUDE's
+        columns, and the watermark's expression is rendered but not typed.
+
+    Raises
+    ------
+    SqlError
+        If the watermark's column or expression is not a time.
+    """
+    declared = statement.columns or tuple(columns or ())
+    included = tuple(Field(name, INCLUDE_KINDS[kind]) for kind, name in statement.include)
+    clash = {f.name.lower() for f in declared} & {f.name.lower() for f in included}
+    if clash:
+        name = min(clash)
+        msg = f"INCLUDE column {name!r} is also a column of the source"
+        raise SqlError(msg, text=statement.text, hint=f"INCLUDE ... AS another_{name}", sqlstate="42701")
+    schema = declared + included
+    watermark = _watermark(statement, schema, typed=bool(declared))
+    return Relation(
+        statement.name,
+        RelationKind.SOURCE,
+        schema,
+        append_only=True,
+        watermark=watermark,
+        connector=dict(statement.options).get("connector"),
+        format=statement.format.encode if statement.format else None,
+        options=statement.options,
+        include=statement.include,
+    )
+
+
+def _watermark(statement: CreateSource, schema: Schema, *, typed: bool) -> Watermark | None:
+    clause = statement.watermark
+    if clause is None:
+        return None
+    start = statement.text.index(clause.expression, clause.span.start + len("WATERMARK FOR"))
+    start = statement.text.rindex(clause.expression, start, clause.span.end)
+    origin = Origin(statement.text, start)
+    tree = read_expression(clause.expression, origin)
+    if not typed:
+        bare = tree.copy()
+        for identifier in bare.find_all(exp.Identifier):
+            identifier.set("this", folded(identifier))
+            identifier.set("quoted", True)
+        return Watermark(clause.column, render(bare))
+    columns = tuple(Column(f.name, f.name, f.type) for f in schema)
+    scope = Scope(origin, [RelationInScope(statement.name, columns)])
+    by_name = {f.name: f for f in schema}
+    if clause.column not in by_name:
+        msg = f"column {clause.column!r} of the watermark does not exist"
+        hint = nearest(clause.column, by_name)
+        raise SqlError(msg, span=clause.span, text=statement.text, hint=hint, sqlstate="42703")
+    expression = Resolver(scope, not_in="WATERMARK")(tree)
+    (type_,) = check_types(schema, [expression], origin)
+    wanted = by_name[clause.column].type
+    if wanted not in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
+        msg = f"the watermark's column {clause.column!r} must be a TIMESTAMP, it is {wanted}"
+        raise SqlError(msg, span=clause.span, text=statement.text, sqlstate="42804")
+    if type_ != wanted:
+        msg = f"the watermark is {type_}, its column {clause.column!r} is {wanted}"
+        hint = f"write {clause.column} - INTERVAL '5 seconds'"
+        raise SqlError(msg, span=clause.span, text=statement.text, hint=hint, sqlstate="42804")
+    return Watermark(clause.column, render(build.guarded(expression, {f.name: f.type for f in schema})))
+
+
+def _finished(bound: Bound, names: Sequence[str], tree: exp.Expr, origin: Origin) -> LogicalNode:
+    """Give the root its columns: the names asked for, each once, and VARCHAR for a column of NULLs."""
+    columns = list(bound.columns)
+    if len(names) > len(columns):
+        msg = f"{len(names)} column names for {len(columns)} columns"
+        raise origin.error(msg, tree, sqlstate="42601")
+    for i, name in enumerate(names):
+        columns[i] = replace(columns[i], name=name)
+    items: list[tuple[str, exp.Expression]] = []
+    for column in columns:
+        if any(column.name.lower() == n.lower() for n, _ in items):
+            msg = f"two columns are called {column.name!r}"
+            raise origin.error(msg, tree, hint="give one another name with AS", sqlstate="42701")
+        if column.name.startswith("__"):
+            hint = "names that begin with two underscores are Sabot's own"
+            raise origin.error(f"column name {column.name!r} is reserved", tree, hint=hint, sqlstate="42939")
+        value: exp.Expression = build.column(column.field)
+        items.append((column.name, build.cast_to(value, "VARCHAR") if column.type == "NULL" else value))
+    return build.project(bound.node, items, origin)
+
+
+@dataclass(frozen=True)
+class _Cte:
+    """A WITH query, lowered once."""
+
+    bound: Bound
+
+
+class _Binder:
+    """Lowers queries; one for each text, as a view's own text has its own places."""
+
+    def __init__(self, catalog: Catalog, origin: Origin, open_views: tuple[str, ...] = ()) -> None:
+        self.catalog = catalog
+        self.origin = origin
+        self.open_views = open_views
+
+    def query(self, tree: exp.Expr, ctes: Mapping[str, _Cte]) -> Bound:
+        """Lower a query of any form."""
+        if isinstance(tree, exp.Subquery):
+            check_clauses(tree, _SUBQUERY_HANDLED, self.origin)
+            return self.query(tree.this, self._with(tree, ctes))
+        if isinstance(tree, exp.Select):
+            ctes = self._with(tree, ctes)
+            from_ = FromLowering(lambda t: self._relation(t, ctes), lambda q: self.query(q, ctes), self.origin)
+            node, scope = from_.lower(tree)
+            return lower_select(tree, node, scope)
+        if isinstance(tree, exp.Union):
+            return self._union(tree, self._with(tree, ctes))
+        if isinstance(tree, exp.Values):
+            hint = "INSERT the rows into a table and select from that"
+            raise self.origin.unsupported("VALUES", tree, hint=hint)
+        name = {"Except": "EXCEPT", "Intersect": "INTERSECT"}.get(type(tree).__name__, type(tree).__name__.upper())
+        raise self.origin.unsupported(name, tree, hint="UNION and UNION ALL work")
+
+    def _with(self, tree: exp.Expr, outer: Mapping[str, _Cte]) -> Mapping[str, _Cte]:
+        with_ = tree.args.get("with_")
+        if with_ is None:
+            return outer
+        if with_.args.get("recursive"):
+            raise self.origin.unsupported("WITH RECURSIVE", with_)
+        ctes = dict(outer)
+        for cte in with_.expressions:
+            bound = self.query(cte.this, ctes)
+            alias = cte.args["alias"]
+            names = alias.args.get("columns") or []
+            if len(names) > len(bound.columns):
+                msg = f"{len(names)} column names for {len(bound.columns)} columns"
+                raise self.origin.error(msg, alias, sqlstate="42P10")
+            columns = list(bound.columns)
+            for i, name in enumerate(names):
+                columns[i] = replace(columns[i], name=folded(name))
+            ctes[folded(alias.this)] = _Cte(Bound(bound.node, tuple(columns)))
+        return ctes
+
+    def _relation(self, table: exp.Table, ctes: Mapping[str, _Cte]) -> Bound:
+        name = folded(table.this)
+        schema = table.args.get("db")
+        if schema is None and name in ctes:
+            return ctes[name].bound
+        if (schema is not None and folded(schema) not in ("public", "main")) or table.args.get("catalog"):
+            msg = f"relation {table.sql('risingwave')!r} cannot be read by a streaming query"
+            hint = "sources, tables and views are in the schema 'public'"
+            raise self.origin.error(msg, table, hint=hint, sqlstate="42P01")
+        found = self.catalog.lookup(name) or self.catalog.lookup(name.lower())
+        if found is None:
+            hint = nearest(name, [*self.catalog.names(), *ctes])
+            raise self.origin.error(f"relation {name!r} does not exist", table, hint=hint, sqlstate="42P01")
+        if isinstance(found, ViewDefinition):
+            return self._view(found, table)
+        columns = tuple(Column(f.name, f.name, f.type) for f in found.schema)
+        return Bound(Scan(found, found.schema), columns)
+
+    def _view(self, view: ViewDefinition, table: exp.Table) -> Bound:
+        if view.name in self.open_views:
+            chain = " -> ".join((*self.open_views[self.open_views.index(view.name) :], view.name))
+            raise self.origin.error(f"view {view.name!r} reads itself: {chain}", table, sqlstate="42P17")
+        inner_origin = Origin(view.query)
+        inner = _Binder(self.catalog, inner_origin, (*self.open_views, view.name))
+        try:
+            bound = inner.query(read_query(view.query, inner_origin), {})
+        except SqlError as error:
+            # the user's text holds the view's name, not its query
+            msg = f"in view {view.name!r}: {error.message}"
+            raise self.origin.error(msg, table, hint=error.hint, sqlstate=error.sqlstate) from error
+        columns = list(bound.columns)
+        for i, name in enumerate(view.columns):
+            columns[i] = replace(columns[i], name=name)
+        return Bound(bound.node, tuple(columns))
+
+    def _union(self, tree: exp.Union, ctes: Mapping[str, _Cte]) -> Bound:
+        check_clauses(tree, _SET_HANDLED, self.origin)
+        if tree.args.get("by_name"):
+            raise self.origin.unsupported("UNION BY NAME", tree, hint="list the columns in the same order")
+        branches = self._branches(tree, ctes, distinct=bool(tree.args.get("distinct")))
+        first = branches[0]
+        width = len(first.columns)
+        for i, branch in enumerate(branches):
+            if len(branch.columns) != width:
+                msg = f"the queries of UNION have {width} and {len(branch.columns)} columns"
+                raise self.origin.error(msg, tree if i == 0 else tree.expression, sqlstate="42601")
+        types = union_types([tuple(c.type for c in b.columns) for b in branches])
+        types = tuple(build.WIDE_DECIMAL if t == "HUGEINT" else t for t in types)
+        fields: list[str] = []
+        for column in first.columns:
+            fields.append(build.fresh(column.name, fields))
+        inputs = tuple(self._aligned(b, fields, types) for b in branches)
+        node: LogicalNode = Union(inputs)
+        if tree.args.get("distinct"):
+            node = build.distinct(node)
+        columns = (Column(c.name, f, t) for c, f, t in zip(first.columns, fields, types, strict=True))
+        return Bound(node, tuple(columns))
+
+    def _branches(self, tree: exp.Expr, ctes: Mapping[str, _Cte], *, distinct: bool) -> list[Bound]:
+        """The inputs of one union: nested ones of the same kind are taken apart."""
+        if isinstance(tree, exp.Union) and bool(tree.args.get("distinct")) == distinct and not tree.args.get("by_name"):
+            check_clauses(tree, _SET_HANDLED, self.origin)
+            ctes = self._with(tree, ctes)
+            left = self._branches(tree.this, ctes, distinct=distinct)
+            return left + self._branches(tree.expression, ctes, distinct=distinct)
+        return [self.query(tree, ctes)]
+
+    def _aligned(self, branch: Bound, fields: Sequence[str], types: Sequence[str]) -> LogicalNode:
+        items: list[tuple[str, exp.Expression]] = []
+        for column, field, type_ in zip(branch.columns, fields, types, strict=True):
+            value: exp.Expression = build.column(column.field)
+            items.append((field, value if column.type == type_ else build.cast_to(value, type_)))
+        return build.project(branch.node, items, self.origin)

@@ -1,0 +1,106 @@
+"""Plan nodes from resolved expressions: types from DuckDB, failing expressions guarded, names kept unique."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlglot import exp
+
+from planner.logical import Aggregate, Filter, LogicalNode, NamedExpr, Project, schema_of
+from sabot.schema import Schema
+from sql_frontend.guard import guarded
+from sql_frontend.origin import Origin
+from sql_frontend.resolver import check_types
+from sql_frontend.types import check_column_type
+
+_WIDE = ("HUGEINT", "UHUGEINT", "BIGNUM")
+WIDE_DECIMAL = "DECIMAL(38,0)"
+
+
+def types_by_field(node: LogicalNode) -> dict[str, str]:
+    """Return DuckDB types by field of a node's output."""
+    return {f.name: f.type for f in schema_of(node)}
+
+
+def column(field: str) -> exp.Column:
+    """Return the expression that reads `field`."""
+    return exp.column(field, quoted=True)
+
+
+def fresh(wanted: str, taken: Iterable[str]) -> str:
+    """Return `wanted`, or with a number after it if it differs from one of `taken` by case at most."""
+    used = {t.lower() for t in taken}
+    name, number = wanted, 1
+    while name.lower() in used:
+        name = f"{wanted}_{number}"
+        number += 1
+    return name
+
+
+def cast_to(expression: exp.Expression, type_: str) -> exp.TryCast:
+    """Return `expression` cast to DuckDB type `type_`; NULL where it does not fit."""
+    return exp.TryCast(this=expression, to=exp.DataType(this=exp.DType.USERDEFINED, kind=type_))
+
+
+def project(node: LogicalNode, items: Sequence[tuple[str, exp.Expression]], origin: Origin) -> LogicalNode:
+    """Return `node` projected to named expressions; `node` itself where that changes nothing.
+
+    Raises
+    ------
+    SqlError
+        42804 where DuckDB finds an expression wrong; 0A000 for a type that cannot be a column's.
+    """
+    fields = schema_of(node)
+    if [f.name for f in fields] == [name for name, _ in items] and all(
+        isinstance(e, exp.Column) and e.name == name for name, e in items
+    ):
+        return node
+    types = check_types(fields, [e for _, e in items], origin)
+    by_field = {f.name: f.type for f in fields}
+    named = []
+    for (name, expression), type_ in zip(items, types, strict=True):
+        safe = guarded(expression, by_field)
+        if type_ in _WIDE:
+            safe, type_ = cast_to(safe, WIDE_DECIMAL), WIDE_DECIMAL
+        check_column_type(type_, name, origin.span(expression), origin.text)
+        named.append(NamedExpr(name, _typed(safe, type_), type_))
+    return Project(node, tuple(named))
+
+
+def filtered(node: LogicalNode, predicates: Sequence[exp.Expression], origin: Origin) -> LogicalNode:
+    """Return `node` with only the rows for which all `predicates` are true."""
+    if not predicates:
+        return node
+    return Filter(node, conjunction(schema_of(node), predicates, origin))
+
+
+def conjunction(fields: Schema, predicates: Sequence[exp.Expression], origin: Origin) -> exp.Expression:
+    """Return the AND of predicates over an input of `fields`, each checked to be boolean and guarded."""
+    by_field = {f.name: f.type for f in fields}
+    for predicate, type_ in zip(predicates, check_types(fields, predicates, origin), strict=True):
+        if type_ not in ("BOOLEAN", "NULL"):
+            hint = "compare it with something"
+            msg = f"a condition must be boolean, this is {type_}"
+            raise origin.error(msg, predicate, hint=hint, sqlstate="42804")
+    # operands of a connective may bind looser than it does
+    parts = [guarded(p, by_field) for p in predicates]
+    whole = parts[0] if len(parts) == 1 else exp.and_(*parts, copy=False)
+    return _typed(whole, "BOOLEAN")
+
+
+def conjuncts(predicate: exp.Expression) -> list[exp.Expression]:
+    """Return the parts of a predicate that AND joins."""
+    bare = predicate.unnest() if isinstance(predicate, exp.Paren) else predicate
+    if isinstance(bare, exp.And):
+        return conjuncts(bare.left) + conjuncts(bare.right)  # type: ignore[arg-type]
+    return [bare]  # type: ignore[list-item]
+
+
+def distinct(node: LogicalNode) -> LogicalNode:
+    """Return each different row of `node` once."""
+    return Aggregate(node, tuple(f.name for f in schema_of(node)), ())
+
+
+def _typed(expression: exp.Expression, type_: str) -> exp.Expression:
+    expression.type = exp.DataType(this=exp.DType.USERDEFINED, kind=type_)
+    return expression

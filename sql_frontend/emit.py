@@ -1,0 +1,77 @@
+"""EMIT ON WINDOW CLOSE: whether a watermark can ever close the groups of a plan."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    LogicalNode,
+    Project,
+    RelationKind,
+    Scan,
+    Union,
+    Window,
+)
+from sql_frontend.origin import Origin
+
+_WATERMARK_HINT = "declare WATERMARK FOR column AS column - INTERVAL '5 seconds' in CREATE SOURCE"
+_WINDOW_HINT = "group by window_start, window_end of TUMBLE or HOP over the source's watermark column"
+
+
+def check_emit_on_close(root: LogicalNode, tree: exp.Expr, origin: Origin) -> None:
+    """Raise SqlError unless every group and every row of `root` has a time that a watermark passes."""
+    if not _has_watermark(root):
+        msg = "EMIT ON WINDOW CLOSE needs a source with a watermark"
+        raise origin.error(msg, tree, hint=_WATERMARK_HINT, sqlstate="42P20")
+    timed = _Timed()
+    at_root = timed.fields(root)
+    if timed.open_group or (not at_root and not timed.closed_group):
+        what = "GROUP BY" if timed.open_group else "the select list"
+        msg = f"EMIT ON WINDOW CLOSE needs a window's column in {what}"
+        raise origin.error(msg, tree.args.get("group") or tree, hint=_WINDOW_HINT, sqlstate="42P20")
+
+
+def _has_watermark(node: LogicalNode) -> bool:
+    match node:
+        case Scan(relation=relation):
+            return relation.kind is RelationKind.SOURCE and relation.watermark is not None
+        case Join(left=left, right=right):
+            return _has_watermark(left) or _has_watermark(right)
+        case Union(inputs=inputs):
+            return any(_has_watermark(i) for i in inputs)
+        case Project() | Filter() | Window() | Aggregate():
+            return _has_watermark(node.input)
+
+
+class _Timed:
+    """Finds the fields whose value says when a watermark has passed their row."""
+
+    def __init__(self) -> None:
+        self.open_group = False
+        self.closed_group = False
+
+    def fields(self, node: LogicalNode) -> set[str]:
+        match node:
+            case Scan(relation=relation):
+                return {relation.watermark.column} if relation.watermark is not None else set()
+            case Project(input=child, exprs=exprs):
+                below = self.fields(child)
+                return {e.name for e in exprs if isinstance(e.expr, exp.Column) and e.expr.name in below}
+            case Filter(input=child):
+                return self.fields(child)
+            case Window(input=child):
+                below = self.fields(child)
+                return below | {node.start_name, node.end_name} if node.time_column in below else below
+            case Aggregate(input=child, keys=keys):
+                timed = self.fields(child) & set(keys)
+                self.open_group |= not timed
+                self.closed_group |= bool(timed)
+                return timed
+            case Join(left=left, right=right):
+                return self.fields(left) | self.fields(right)
+            case Union(inputs=inputs):
+                first, *others = [self.fields(i) for i in inputs]
+                return first.intersection(*others)

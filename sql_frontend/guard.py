@@ -1,0 +1,72 @@
+"""TRY around what may fail on some row, so that it is NULL there and the view lives on.
+
+DuckDB's TRY costs nothing while nothing fails (measured: 1.16 against 1.21 ms per million additions); when
+something does, the batch is evaluated again row by row. Casts and divisions, whose failures are common, are
+therefore resolved to TRY_CAST and NULLIF already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from sql_frontend.functions import function
+
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
+_INTEGERS = frozenset("TINYINT SMALLINT INTEGER BIGINT".split())
+
+
+def guarded(expression: exp.Expression, types: Mapping[str, str]) -> exp.Expression:
+    """Return `expression`, in TRY if it may fail; `types` are DuckDB types by field."""
+    return expression if _safe(expression, types) else function("TRY", expression)
+
+
+def _safe(node: exp.Expr | None, types: Mapping[str, str]) -> bool:
+    """Whether DuckDB cannot raise an error on any row. Casts that a comparison implies can."""
+    if node is None or isinstance(node, (exp.Column, exp.Literal, exp.Boolean, exp.Null, exp.Interval)):
+        return True
+    if isinstance(node, (exp.Paren, exp.Dot, exp.Not, exp.TryCast)):
+        return _safe(node.this, types)
+    if isinstance(node, exp.Cast):
+        return isinstance(node.this, exp.Literal)
+    if isinstance(node, exp.Is):
+        return _safe(node.this, types)
+    if isinstance(node, (exp.And, exp.Or)):
+        return _safe(node.left, types) and _safe(node.right, types)
+    if isinstance(node, _COMPARISONS):
+        return _alike(types, node.left, node.right)
+    if isinstance(node, exp.Between):
+        return _alike(types, node.this, node.args["low"], node.args["high"])
+    if isinstance(node, exp.In):
+        return _alike(types, node.this, *node.expressions)
+    if isinstance(node, exp.Coalesce):
+        return _alike(types, node.this, *node.expressions)
+    if isinstance(node, exp.Case):
+        branches = [i.args["true"] for i in node.args["ifs"]]
+        default = node.args.get("default")
+        conditions = [i.this for i in node.args["ifs"]]
+        if node.this is not None:
+            return False
+        return all(_safe(c, types) for c in conditions) and _alike(types, *branches, *([default] if default else []))
+    return False
+
+
+def _alike(types: Mapping[str, str], *operands: exp.Expr) -> bool:
+    families = {_family(o, types) for o in operands}
+    return None not in families and len(families - {"null"}) <= 1 and all(_safe(o, types) for o in operands)
+
+
+def _family(node: exp.Expr, types: Mapping[str, str]) -> str | None:
+    """Return what compares with its like without a cast that can fail, or None."""
+    bare = node.unnest() if isinstance(node, exp.Paren) else node
+    if isinstance(bare, exp.Null):
+        return "null"
+    if isinstance(bare, exp.Literal):
+        if bare.is_string:
+            return "VARCHAR"
+        return "integer" if bare.name.isdigit() and len(bare.name) < 19 else None
+    if isinstance(bare, exp.Column):
+        type_ = types.get(bare.name)
+        return "integer" if type_ in _INTEGERS else type_
+    return None

@@ -1,0 +1,66 @@
+"""Where a query's text stands, so that an error about any node of its tree can point at it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from sabot.errors import Span, SqlError
+
+_CALL_BEFORE = re.compile(r"\w+\s*\(\s*(?:distinct\s+)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The text that errors show, and where in it the query starts."""
+
+    text: str
+    offset: int = 0
+
+    def span(self, node: exp.Expr | None) -> Span | None:
+        """Return where `node` stands; of a node without a place (a literal), where its parent does."""
+        while node is not None:
+            hull = self._hull(node)
+            if hull is not None:
+                return hull
+            node = node.parent
+        return None
+
+    def _hull(self, node: exp.Expr) -> Span | None:
+        start, end = -1, -1
+        for part in node.walk():
+            at = part.meta_get("start")
+            if at is not None:
+                start = at if start < 0 else min(start, at)
+                end = max(end, part.meta_get("end") + 1)
+        if start < 0:
+            return None
+        start, end = start + self.offset, end + self.offset
+        if isinstance(node, exp.Func) and not isinstance(node, exp.Anonymous):
+            before = _CALL_BEFORE.search(self.text, self.offset, start)
+            if before:
+                start = before.start()
+        missing = self.text.count("(", start, end) - self.text.count(")", start, end)
+        while missing > 0:
+            close = self.text.find(")", end)
+            if close < 0:
+                break
+            end, missing = close + 1, missing - 1
+        return Span(start, end)
+
+    def error(
+        self,
+        message: str,
+        node: exp.Expr | None,
+        *,
+        hint: str | None = None,
+        sqlstate: str = "42601",
+    ) -> SqlError:
+        """Return an error at `node`."""
+        return SqlError(message, span=self.span(node), text=self.text, hint=hint, sqlstate=sqlstate)
+
+    def unsupported(self, what: str, node: exp.Expr | None, *, hint: str | None = None) -> SqlError:
+        """Return the error that `what` is not supported in a view yet."""
+        return self.error(f"{what} is not supported in a streaming query", node, hint=hint, sqlstate="0A000")

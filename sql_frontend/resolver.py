@@ -1,0 +1,419 @@
+"""One expression of a query, resolved: names become fields, functions and casts DuckDB's, the rest is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+from sqlglot import exp
+
+from sabot.schema import Schema, struct_fields
+from sql_frontend.cursor import nearest
+from sql_frontend.duck import constant, describe, first_line
+from sql_frontend.functions import function, non_zero, substring, translate
+from sql_frontend.origin import Origin
+from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
+from sql_frontend.types import data_type_text
+
+AGGREGATES: dict[type[exp.Expr], str] = {
+    exp.Count: "count",
+    exp.Sum: "sum",
+    exp.Min: "min",
+    exp.Max: "max",
+    exp.Avg: "avg",
+}
+_PLAIN: tuple[type[exp.Expr], ...] = (
+    exp.Literal,
+    exp.Boolean,
+    exp.Null,
+    exp.Paren,
+    exp.And,
+    exp.Or,
+    exp.Not,
+    exp.EQ,
+    exp.NEQ,
+    exp.GT,
+    exp.GTE,
+    exp.LT,
+    exp.LTE,
+    exp.NullSafeEQ,
+    exp.NullSafeNEQ,
+    exp.Is,
+    exp.Between,
+    exp.Like,
+    exp.ILike,
+    exp.SimilarTo,
+    exp.RegexpLike,
+    exp.RegexpILike,
+    exp.Add,
+    exp.Sub,
+    exp.Mul,
+    exp.Pow,
+    exp.Neg,
+    exp.BitwiseAnd,
+    exp.BitwiseOr,
+    exp.BitwiseXor,
+    exp.BitwiseNot,
+    exp.BitwiseLeftShift,
+    exp.BitwiseRightShift,
+    exp.DPipe,
+    exp.Concat,
+    exp.Case,
+    exp.If,
+    exp.Coalesce,
+    exp.Nullif,
+    exp.Array,
+    exp.Bracket,
+    exp.Slice,
+    exp.Any,
+    exp.Tuple,
+    exp.AtTimeZone,
+    exp.StrPosition,
+    exp.Trim,
+    exp.Var,
+    exp.Left,
+    exp.Right,
+    exp.Replace,
+)
+"""What sqlglot renders for DuckDB as it stands, once the parts are resolved."""
+_SUBQUERY_HINT = "join with the query in FROM instead"
+_UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
+    exp.Window: ("OVER", "GROUP BY with TUMBLE or HOP gives aggregates by window"),
+    exp.Exists: ("EXISTS (SELECT ...)", _SUBQUERY_HINT),
+    exp.Subquery: ("a subquery in an expression", _SUBQUERY_HINT),
+    exp.Select: ("a subquery in an expression", _SUBQUERY_HINT),
+    exp.CurrentTimestamp: ("the clock", "use the time in the rows: a view must not depend on the clock"),
+    exp.CurrentDate: ("the clock", "use the time in the rows: a view must not depend on the clock"),
+    exp.CurrentTime: ("the clock", "use the time in the rows: a view must not depend on the clock"),
+    exp.Localtimestamp: ("the clock", "use the time in the rows: a view must not depend on the clock"),
+    exp.Parameter: ("a parameter", "write the value"),
+    exp.Placeholder: ("a parameter", "write the value"),
+    exp.WithinGroup: ("WITHIN GROUP", None),
+    exp.IgnoreNulls: ("IGNORE NULLS", None),
+    exp.Unnest: ("UNNEST", None),
+}
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """An aggregate call of the SELECT: `argument` and `condition` are resolved, over the input of the aggregate."""
+
+    function: str
+    argument: exp.Expression | None
+    distinct: bool
+    condition: exp.Expression | None
+    node: exp.Expr = field(compare=False)
+
+
+def struct_access(value: exp.Expression, name: str) -> exp.Dot:
+    """Return ``(value).name``: in parentheses, as ``"a"."b"`` would also be column b of a table a."""
+    base = value if isinstance(value, (exp.Dot, exp.Paren)) else exp.paren(value)
+    return exp.Dot(this=base, expression=exp.to_identifier(name, quoted=True))
+
+
+class Resolver:
+    """Resolves the expressions of one SELECT over one scope.
+
+    ``calls`` collects the aggregates met; in the resolved tree each is a column named by :meth:`placeholder`.
+
+    Parameters
+    ----------
+    scope : Scope
+        The relations in FROM.
+    not_in : str, optional
+        The clause, if aggregates are not allowed in it (``"WHERE"``).
+    calls : list of Aggregation, optional
+        Where to collect; one list may serve several resolvers of a SELECT.
+    """
+
+    def __init__(self, scope: Scope, *, not_in: str | None = None, calls: list[Aggregation] | None = None) -> None:
+        self.scope = scope
+        self.origin = scope.origin
+        self.not_in = not_in
+        self.calls: list[Aggregation] = calls if calls is not None else []
+        self._in_aggregate = False
+
+    @staticmethod
+    def placeholder(index: int) -> str:
+        """Return the column name that stands for ``calls[index]``."""
+        return f"\x00{index}"
+
+    def __call__(self, node: exp.Expr) -> exp.Expression:
+        """Return `node` resolved; the tree given is left as it is.
+
+        Raises
+        ------
+        SqlError
+            Unknown or ambiguous names, and whatever is not supported, at its place.
+        """
+        kind = type(node)
+        if isinstance(node, exp.Column):
+            return self._column(node)
+        if isinstance(node, exp.Dot):
+            return self._dot(node)
+        if kind in AGGREGATES or (isinstance(node, exp.Filter) and type(node.this) in AGGREGATES):
+            return self._aggregate(node)
+        if isinstance(node, exp.Anonymous):
+            args = [self(a) for a in node.expressions]
+            return translate(node, args, self.origin, self.type_of)
+        if isinstance(node, exp.Cast):
+            return self._cast(node)
+        if isinstance(node, exp.Div):
+            # neither `typed` nor `safe`: DuckDB's own division, which truncates integers (integer_division is on)
+            return exp.Div(this=self(node.this), expression=non_zero(self(node.expression)))
+        if isinstance(node, exp.Mod):
+            return exp.Mod(this=self(node.this), expression=non_zero(self(node.expression)))
+        if isinstance(node, (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)):
+            return self._json(node)
+        if isinstance(node, exp.Substring):
+            length = node.args.get("length")
+            start = node.args.get("start") or exp.Literal.number(1)
+            return substring(self(node.this), self(start), self(length) if length else None, like=node)
+        if isinstance(node, exp.Extract):
+            return self._extract(node)
+        if isinstance(node, exp.Interval):
+            return self._interval(node)
+        if isinstance(node, exp.In):
+            if node.args.get("query") is not None or node.args.get("unnest") is not None:
+                raise self.origin.unsupported("IN (SELECT ...)", node, hint=_SUBQUERY_HINT)
+            return exp.In(this=self(node.this), expressions=[self(e) for e in node.expressions])
+        if kind in _UNSUPPORTED:
+            what, hint = _UNSUPPORTED[kind]
+            raise self.origin.unsupported(what, node, hint=hint)
+        if isinstance(node, exp.Star):
+            raise self.origin.error("* cannot stand here", node)
+        if kind not in _PLAIN:
+            raise self.origin.unsupported(kind.__name__.upper(), node)
+        copy = node.copy()
+        for child in list(copy.iter_expressions()):
+            if isinstance(child, (exp.Var, exp.DataType)):
+                continue
+            child.replace(self(child))
+        return copy  # type: ignore[return-value]
+
+    def type_of(self, resolved: exp.Expression) -> str:
+        """Return DuckDB's type of a resolved expression; raises SqlError where DuckDB finds it wrong."""
+        return check_types(schema_of_scope(self.scope), [resolved], self.origin)[0]
+
+    def struct_fields(self, resolved: exp.Expression, node: exp.Expr) -> list[tuple[str, exp.Expression]]:
+        """Return what ``(value).*`` stands for."""
+        type_ = self.type_of(resolved)
+        if not type_.startswith("STRUCT("):
+            raise self.origin.error(f"{resolved.name or 'the value'!r} of type {type_} has no fields", node)
+        return [(name, struct_access(resolved.copy(), name)) for name, _ in struct_fields(type_)]
+
+    def _column(self, node: exp.Column) -> exp.Expression:
+        if isinstance(node.this, exp.Star):
+            raise self.origin.error("* cannot stand here", node)
+        parts = node.parts
+        column, rest = self.scope.resolve(parts, node)
+        identifier = exp.to_identifier(column.field, quoted=True)
+        taken = parts[: len(parts) - len(rest)]
+        start, end = taken[0].meta_get("start"), taken[-1].meta_get("end")
+        if start is not None and end is not None:
+            identifier.meta.update({"start": start, "end": end})
+        value: exp.Expression = exp.Column(this=identifier)
+        type_ = column.type
+        for part in rest:
+            value, type_ = self._member(value, type_, part)
+        return value
+
+    def _member(self, value: exp.Expression, type_: str, part: exp.Expr) -> tuple[exp.Expression, str]:
+        name = folded(part)
+        member = struct_member(type_, name)
+        if member is None:
+            if not type_.startswith("STRUCT("):
+                msg = f"a value of type {type_} has no field {name!r}"
+                raise self.origin.error(msg, part, sqlstate="42809")
+            hint = nearest(name, [f for f, _ in struct_fields(type_)])
+            raise self.origin.error(f"field {name!r} does not exist", part, hint=hint, sqlstate="42703")
+        access = struct_access(value, member[0])
+        if part.meta_get("start") is not None:
+            access.expression.meta.update(part.meta)
+        return access, member[1]
+
+    def _dot(self, node: exp.Dot) -> exp.Expression:
+        if not isinstance(node.expression, exp.Identifier):
+            raise self.origin.unsupported("this call or star after a dot", node)
+        value = self(node.this)
+        return self._member(value, self.type_of(value), node.expression)[0]
+
+    def _aggregate(self, node: exp.Expr) -> exp.Expression:
+        if self.not_in is not None:
+            msg = f"aggregate functions are not allowed in {self.not_in}"
+            hint = "write it in HAVING" if self.not_in == "WHERE" else None
+            raise self.origin.error(msg, node, hint=hint, sqlstate="42803")
+        if self._in_aggregate:
+            raise self.origin.error("aggregate functions cannot be nested", node, sqlstate="42803")
+        self._in_aggregate = True
+        try:
+            call = self._aggregation(node)
+        finally:
+            self._in_aggregate = False
+        if call not in self.calls:
+            self.calls.append(call)
+        return exp.column(self.placeholder(self.calls.index(call)), quoted=True)
+
+    def _aggregation(self, node: exp.Expr) -> Aggregation:
+        condition: exp.Expression | None = None
+        call = node
+        if isinstance(node, exp.Filter):
+            condition = self(node.expression.this)
+            call = node.this
+        name = AGGREGATES[type(call)]
+        argument: exp.Expr | None = call.this
+        distinct = isinstance(argument, exp.Distinct)
+        if isinstance(argument, exp.Distinct):
+            if len(argument.expressions) != 1:
+                hint = "count(DISTINCT (a, b)) counts pairs"
+                raise self.origin.unsupported(f"{name}(DISTINCT) of several arguments", node, hint=hint)
+            argument = argument.expressions[0]
+        if call.expressions:
+            raise self.origin.error(f"{name} takes one argument", node, sqlstate="42883")
+        if isinstance(argument, exp.Order):
+            raise self.origin.unsupported(f"ORDER BY in {name}", node)
+        if argument is None or isinstance(argument, exp.Star):
+            if name != "count" or distinct:
+                raise self.origin.error(f"{name} needs an argument", node, sqlstate="42883")
+            return Aggregation(name, None, False, condition, node)
+        # min and max of distinct values are those of all
+        return Aggregation(name, self(argument), distinct and name not in ("min", "max"), condition, node)
+
+    def _cast(self, node: exp.Cast) -> exp.Expression:
+        text = data_type_text(node.to, span=self.origin.span(node), text=self.origin.text)
+        to = exp.DataType(this=exp.DType.USERDEFINED, kind=text)
+        value = self(node.this)
+        if isinstance(value, exp.Literal):
+            cast = exp.Cast(this=value, to=to)
+            try:
+                constant(f"({cast.sql('duckdb')}) IS NULL")
+            except duckdb.Error as error:
+                raise self.origin.error(first_line(error), node, sqlstate="22P02") from error
+            return cast
+        # what does not cast is NULL, not an error for the whole batch
+        return exp.TryCast(this=value, to=to)
+
+    def _json(self, node: exp.Expr) -> exp.Expression:
+        value = self(node.this)
+        path = node.expression
+        as_text = isinstance(node, (exp.JSONExtractScalar, exp.JSONBExtractScalar))
+        name = "json_extract_string" if as_text else "json_extract"
+        if isinstance(path, exp.JSONPath):
+            steps = [
+                p.this for p in path.expressions if isinstance(p, (exp.JSONPathKey, exp.JSONPathSubscript))
+            ]
+            if len(steps) != len(path.expressions) - 1:
+                raise self.origin.unsupported("this JSON path", node)
+            return function(name, value, exp.Literal.string(_json_path(steps)))
+        if isinstance(path, exp.Literal) and path.is_string:
+            inner = path.name.strip()
+            keys = inner[1:-1].split(",") if inner.startswith("{") and inner.endswith("}") else [inner]
+            return function(name, value, exp.Literal.string(_json_path([k.strip() for k in keys])))
+        if isinstance(path, exp.Literal):
+            return function(name, value, exp.Literal.string(_json_path([int(path.name)])))
+        return function(name, value, self(path))
+
+    def _extract(self, node: exp.Extract) -> exp.Expression:
+        part = node.this.name.lower()
+        value = self(node.expression)
+        if part in ("second", "seconds"):
+            # PostgreSQL's seconds have a fraction
+            micros = function("date_part", exp.Literal.string("microseconds"), value)
+            return exp.paren(exp.Div(this=micros, expression=exp.Literal.number("1000000.0")))
+        return function("date_part", exp.Literal.string(part), value)
+
+    def _interval(self, node: exp.Interval) -> exp.Expression:
+        unit = node.args.get("unit")
+        if not isinstance(node.this, exp.Literal):
+            raise self.origin.unsupported("INTERVAL of anything but a string", node)
+        if isinstance(unit, exp.IntervalSpan):
+            micros = _span_microseconds(node.this.name, unit.this.name.upper(), unit.expression.name.upper())
+            if micros is None:
+                raise self.origin.error(f"cannot read the interval {node.this.name!r}", node, sqlstate="22007")
+            return exp.Interval(this=exp.Literal.string(str(micros)), unit=exp.Var(this="MICROSECONDS"))
+        literal = exp.Literal.string(node.this.name)
+        interval = exp.Interval(this=literal, unit=unit.copy()) if unit else exp.Interval(this=literal)
+        try:
+            constant(interval.sql("duckdb"))
+        except duckdb.Error as error:
+            raise self.origin.error(first_line(error), node, sqlstate="22007") from error
+        return interval
+
+
+def _json_path(steps: Sequence[str | int]) -> str:
+    path = "$"
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]" if step >= 0 else f"[#{step}]"
+        else:
+            escaped = str(step).replace("\\", "\\\\").replace('"', '\\"')
+            path += f'."{escaped}"'
+    return path
+
+
+_UNITS = ("DAY", "HOUR", "MINUTE", "SECOND")
+_UNIT_US = {"DAY": 86_400_000_000, "HOUR": 3_600_000_000, "MINUTE": 60_000_000, "SECOND": 1_000_000}
+
+
+def _span_microseconds(text: str, first: str, last: str) -> int | None:
+    """Return the length of ``INTERVAL '20:10.5' MINUTE TO SECOND``, or None if it is not written like that."""
+    if first not in _UNITS or last not in _UNITS or _UNITS.index(first) >= _UNITS.index(last):
+        return None
+    units = _UNITS[_UNITS.index(first) : _UNITS.index(last) + 1]
+    stripped = text.strip()
+    sign = -1 if stripped.startswith("-") else 1
+    parts = re.split(r"[ :]+", stripped.lstrip("+-"))
+    if len(parts) != len(units):
+        return None
+    total = 0
+    for unit, part in zip(units, parts, strict=True):
+        match = re.fullmatch(r"(\d+)(?:\.(\d{1,6}))?", part)
+        if match is None or (match[2] and unit != "SECOND"):
+            return None
+        total += int(match[1]) * _UNIT_US[unit] + int((match[2] or "").ljust(6, "0") or 0)
+    return sign * total
+
+
+def check_types(fields: Schema, items: Sequence[exp.Expression], origin: Origin) -> list[str]:
+    """Return DuckDB's type of each of `items` over an input of `fields`.
+
+    Raises
+    ------
+    SqlError
+        42804 with DuckDB's reason, at the smallest part of the expression that is wrong.
+    """
+    if not items:
+        return []
+    texts = tuple(render(i) for i in items)
+    try:
+        return list(describe(fields, texts))
+    except duckdb.Error as error:
+        bad, reason = _offender(fields, items, error)
+        said = str(reason)
+        hint = None
+        if "explicit type casts" in said:
+            hint = "cast the arguments: x::TYPE"
+        elif "Did you mean" in said:
+            hint = "did you mean " + said.split("Did you mean", 1)[1].split("\n")[0].strip()
+        raise origin.error(first_line(reason), bad, hint=hint, sqlstate="42804") from error
+
+
+def _offender(
+    fields: Schema, items: Sequence[exp.Expression], error: duckdb.Error
+) -> tuple[exp.Expr | None, duckdb.Error]:
+    for item in items:
+        for node in reversed(list(item.walk(bfs=True))):
+            if isinstance(node, (exp.Identifier, exp.DataType, exp.Var, exp.If, exp.Slice)):
+                continue
+            try:
+                describe(fields, (render(node),))
+            except duckdb.Error as reason:
+                return node, reason
+    return None, error
+
+
+def render(node: exp.Expr) -> str:
+    """Return DuckDB SQL of a resolved expression."""
+    return node.sql("duckdb")

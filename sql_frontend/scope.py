@@ -1,0 +1,145 @@
+"""What names mean inside one SELECT: relations with their columns, and the fields these stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from planner.logical import LogicalNode
+from sabot.errors import SqlError
+from sabot.schema import Field, Schema, struct_fields
+from sql_frontend.cursor import nearest
+from sql_frontend.origin import Origin
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as SQL sees it: its visible `name`, the plan's `field` behind it, its DuckDB type.
+
+    A `hidden` one is found by name but not by ``*``.
+    """
+
+    name: str
+    field: str
+    type: str
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A query that is lowered: its plan, and its columns in order."""
+
+    node: LogicalNode
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class RelationInScope:
+    """One item of FROM under the name it goes by (None: a subquery without alias)."""
+
+    name: str | None
+    columns: tuple[Column, ...]
+
+
+def folded(identifier: exp.Expr) -> str:
+    """Return an identifier's name: lower case unless quoted."""
+    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()
+
+
+def matching(name: str, columns: Sequence[Column]) -> list[Column]:
+    """Return the columns called `name`: exactly, or else but for case (DuckDB's names differ by more than case)."""
+    exact = [c for c in columns if c.name == name]
+    return exact or [c for c in columns if c.name.lower() == name.lower()]
+
+
+@dataclass
+class Scope:
+    """The relations of a FROM clause; `merged` are the columns that USING makes one."""
+
+    origin: Origin
+    relations: list[RelationInScope] = field(default_factory=list)
+    merged: dict[str, Column] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[Column]:
+        """All columns, relation by relation."""
+        return [c for r in self.relations for c in r.columns]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """DuckDB types by field."""
+        return {c.field: c.type for c in self.columns}
+
+    def star(self) -> list[Column]:
+        """Return what ``*`` stands for."""
+        out: list[Column] = []
+        seen: set[str] = set()
+        for relation in self.relations:
+            for column in relation.columns:
+                merged = self.merged.get(column.name)
+                if column.hidden or (merged is not None and column.name in seen):
+                    continue
+                seen.add(column.name)
+                out.append(merged or column)
+        return out
+
+    def relation(self, name: str) -> RelationInScope | None:
+        """Return the relation called `name`, exactly or else but for case."""
+        exact = [r for r in self.relations if r.name == name]
+        found = exact or [r for r in self.relations if r.name is not None and r.name.lower() == name.lower()]
+        return found[0] if found else None
+
+    def resolve(self, parts: Sequence[exp.Expr], node: exp.Expr) -> tuple[Column, Sequence[exp.Expr]]:
+        """Return the column that a dotted name begins with, and the parts that are left (fields of a STRUCT).
+
+        Raises
+        ------
+        SqlError
+            42703 no such column, 42702 ambiguous, 42P01 no such relation.
+        """
+        first = folded(parts[0])
+        if len(parts) > 1 and (relation := self.relation(first)) is not None:
+            name = folded(parts[1])
+            found = matching(name, relation.columns)
+            if len(found) == 1:
+                return found[0], parts[2:]
+            if found:
+                raise self._ambiguous(f"{first}.{name}", node)
+            hint = nearest(name, [c.name for c in relation.columns])
+            msg = f"column {name!r} of {first!r} does not exist"
+            raise self.origin.error(msg, parts[1], hint=hint, sqlstate="42703")
+        if first in self.merged:
+            return self.merged[first], parts[1:]
+        found = matching(first, self.columns)
+        if len(found) == 1:
+            return found[0], parts[1:]
+        if found:
+            raise self._ambiguous(first, node)
+        if len(parts) > 1:
+            names = [r.name for r in self.relations if r.name is not None]
+            msg = f"{first!r} is neither a relation in FROM nor a column"
+            raise self.origin.error(msg, parts[0], hint=nearest(first, names), sqlstate="42P01")
+        hint = nearest(first, [c.name for c in self.columns])
+        raise self.origin.error(f"column {first!r} does not exist", parts[0], hint=hint, sqlstate="42703")
+
+    def _ambiguous(self, name: str, node: exp.Expr) -> SqlError:
+        owners = [r.name for r in self.relations if r.name is not None and matching(name, r.columns)]
+        hint = f"write {' or '.join(f'{o}.{name}' for o in owners)}" if owners else None
+        return self.origin.error(f"column {name!r} is ambiguous", node, hint=hint, sqlstate="42702")
+
+
+def schema_of_scope(scope: Scope) -> Schema:
+    """Return the scope's fields."""
+    return tuple({c.field: Field(c.field, c.type) for c in scope.columns}.values())
+
+
+def struct_member(type_: str, name: str) -> tuple[str, str] | None:
+    """Return the (name, type) of a STRUCT type's field called `name`, or None."""
+    if not (type_.startswith("STRUCT(") and type_.endswith(")")):
+        return None
+    fields = struct_fields(type_)
+    exact = [f for f in fields if f[0] == name]
+    found = exact or [f for f in fields if f[0].lower() == name.lower()]
+    return found[0] if found else None
