@@ -16,9 +16,8 @@ from planner.logical import (
     Scan,
     Union,
     Watermark,
-    schema_of,
 )
-from sabot.errors import Span, SqlError
+from sabot.errors import SqlError
 from sabot.schema import Field, Schema
 from sql_frontend import build
 from sql_frontend.catalog import Catalog, ViewDefinition
@@ -26,6 +25,7 @@ from sql_frontend.clauses import INCLUDE_KINDS
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import union_types
 from sql_frontend.emit import check_emit_on_close
+from sql_frontend.guard import guarded
 from sql_frontend.lower_from import FromLowering
 from sql_frontend.lower_select import check_clauses, lower_select
 from sql_frontend.origin import Origin
@@ -150,7 +150,7 @@ def _watermark(statement: CreateSource, schema: Schema, *, typed: bool) -> Water
         msg = f"the watermark is {type_}, its column {clause.column!r} is {wanted}"
         hint = f"write {clause.column} - INTERVAL '5 seconds'"
         raise SqlError(msg, span=clause.span, text=statement.text, hint=hint, sqlstate="42804")
-    return Watermark(clause.column, render(build.guarded(expression, {f.name: f.type for f in schema})))
+    return Watermark(clause.column, render(guarded(expression, {f.name: f.type for f in schema})))
 
 
 def _finished(bound: Bound, names: Sequence[str], tree: exp.Expr, origin: Origin) -> LogicalNode:
@@ -238,8 +238,8 @@ class _Binder:
             raise self.origin.error(msg, table, hint=hint, sqlstate="42P01")
         found = self.catalog.lookup(name) or self.catalog.lookup(name.lower())
         if found is None:
-            hint = nearest(name, [*self.catalog.names(), *ctes])
-            raise self.origin.error(f"relation {name!r} does not exist", table, hint=hint, sqlstate="42P01")
+            near = nearest(name, [*self.catalog.names(), *ctes])
+            raise self.origin.error(f"relation {name!r} does not exist", table, hint=near, sqlstate="42P01")
         if isinstance(found, ViewDefinition):
             return self._view(found, table)
         columns = tuple(Column(f.name, f.name, f.type) for f in found.schema)

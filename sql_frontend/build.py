@@ -85,7 +85,7 @@ def conjunction(fields: Schema, predicates: Sequence[exp.Expression], origin: Or
     # operands of a connective may bind looser than it does
     parts = [guarded(p, by_field) for p in predicates]
     whole = parts[0] if len(parts) == 1 else exp.and_(*parts, copy=False)
-    return _typed(whole, "BOOLEAN")
+    return _typed(whole, "BOOLEAN")  # type: ignore[arg-type]
 
 
 def conjuncts(predicate: exp.Expression) -> list[exp.Expression]:

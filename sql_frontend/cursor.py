@@ -163,8 +163,6 @@ class Cursor:
             return self.error(f"expected {expected}, the statement ends here", span=self.here())
         return self.error(f"expected {expected}, found {self.text[item.start : item.end]!r}", span=self.here())
 
-    def error(
-        self, message: str, *, span: Span, hint: str | None = None, sqlstate: str | None = None
-    ) -> SqlError:
+    def error(self, message: str, *, span: Span, hint: str | None = None, sqlstate: str | None = None) -> SqlError:
         """Return an error at `span` of this statement."""
         return SqlError(message, span=span, text=self.text, hint=hint, sqlstate=sqlstate)

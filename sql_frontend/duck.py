@@ -40,9 +40,7 @@ def describe(fields: Schema, expressions: tuple[str, ...]) -> tuple[str, ...]:
 
 def union_types(columns: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Return per column the type that UNION ALL gives to `columns[i]` (the types of input i)."""
-    selects = [
-        "SELECT " + ", ".join(f"NULL::{_storable(t)} AS c{i}" for i, t in enumerate(types)) for types in columns
-    ]
+    selects = ["SELECT " + ", ".join(f"NULL::{_storable(t)} AS c{i}" for i, t in enumerate(types)) for types in columns]
     with _lock:
         rows = _connection().execute(f"DESCRIBE {' UNION ALL '.join(selects)}").fetchall()
     return tuple(_plain(row[1]) for row in rows)

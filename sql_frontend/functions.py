@@ -38,12 +38,42 @@ _TEMPLATES = {
     ("json_extract_path_text", 2): "JSON_EXTRACT_STRING(p1, p2)",
 }
 _CLOCKS = frozenset(
-    "now proctime current_timestamp current_date current_time localtimestamp localtime clock_timestamp "
-    "statement_timestamp transaction_timestamp today get_current_timestamp get_current_time".split()
+    [
+        "now",
+        "proctime",
+        "current_timestamp",
+        "current_date",
+        "current_time",
+        "localtimestamp",
+        "localtime",
+        "clock_timestamp",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "today",
+        "get_current_timestamp",
+        "get_current_time",
+    ]
 )
 _HIDDEN = frozenset(
-    "current_setting getenv getvariable current_database current_schema current_schemas current_user user "
-    "session_user current_role version in_search_path vector_type stats sleep_ms write_log error".split()
+    [
+        "current_setting",
+        "getenv",
+        "getvariable",
+        "current_database",
+        "current_schema",
+        "current_schemas",
+        "current_user",
+        "user",
+        "session_user",
+        "current_role",
+        "version",
+        "in_search_path",
+        "vector_type",
+        "stats",
+        "sleep_ms",
+        "write_log",
+        "error",
+    ]
 )
 _AGGREGATE_HINT = "count, sum, min, max and avg work, each with DISTINCT and FILTER"
 
@@ -59,7 +89,9 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
     """
     name = call.name.lower()
     if name in _CLOCKS:
-        raise origin.unsupported(f"{name}()", call, hint="use the time in the rows: a view must not depend on the clock")
+        raise origin.unsupported(
+            f"{name}()", call, hint="use the time in the rows: a view must not depend on the clock"
+        )
     if name in ("to_char", "to_timestamp", "to_date"):
         special = _time_function(name, call, args, origin, type_of)
         if special is not None:

@@ -14,7 +14,7 @@ from sqlglot import exp
 from sql_frontend.functions import function
 
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
-_INTEGERS = frozenset("TINYINT SMALLINT INTEGER BIGINT".split())
+_INTEGERS = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT"])
 
 
 def guarded(expression: exp.Expression, types: Mapping[str, str]) -> exp.Expression:

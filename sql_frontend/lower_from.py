@@ -215,7 +215,9 @@ class FromLowering:
             raise self.origin.error(msg, node, hint="write INTERVAL '10 seconds'", sqlstate="22007") from error
         if months or not isinstance(micros, int):
             hint = "use days, hours, minutes or seconds"
-            raise self.origin.error(f"the {what} of a window must have a fixed length", node, hint=hint, sqlstate="22023")
+            raise self.origin.error(
+                f"the {what} of a window must have a fixed length", node, hint=hint, sqlstate="22023"
+            )
         if micros <= 0 and not signed:
             raise self.origin.error(f"the {what} of a window must be above zero", node, sqlstate="22023")
         return micros
@@ -224,9 +226,11 @@ class FromLowering:
         """USING (name): the equality, and one column for both in the scope."""
         wanted = folded(name)
         right = matching(wanted, item.relation.columns)
-        left = [scope.merged[wanted]] if wanted in scope.merged else [
-            c for other in before for c in matching(wanted, other.relation.columns)
-        ]
+        left = (
+            [scope.merged[wanted]]
+            if wanted in scope.merged
+            else [c for other in before for c in matching(wanted, other.relation.columns)]
+        )
         for side, found in (("left", left), ("right", right)):
             if len(found) != 1:
                 what = "is ambiguous" if found else "does not exist"
@@ -235,9 +239,7 @@ class FromLowering:
         scope.merged[wanted] = left[0]
         return exp.EQ(this=build.column(left[0].field), expression=build.column(right[0].field))
 
-    def _join(
-        self, items: list[_Item], pool: list[exp.Expression]
-    ) -> tuple[LogicalNode, list[exp.Expression]]:
+    def _join(self, items: list[_Item], pool: list[exp.Expression]) -> tuple[LogicalNode, list[exp.Expression]]:
         """Join the items, each next one by an equality with those before it; return the predicates that are left."""
         node = items[0].node
         placed = set(items[0].fields)
@@ -260,7 +262,10 @@ class FromLowering:
             residual = [p for p in pool if (used := _fields_of(p)) <= placed and used & own and used - own]
             pool = [p for p in pool if not any(p is r for r in residual)]
             condition = build.conjunction(fields, residual, self.origin) if residual else None
-            pairs = [exp.EQ(this=build.column(a), expression=build.column(b)) for a, b in zip(left_keys, right_keys, strict=True)]
+            pairs = [
+                exp.EQ(this=build.column(a), expression=build.column(b))
+                for a, b in zip(left_keys, right_keys, strict=True)
+            ]
             build.conjunction(fields, pairs, self.origin)
             node = Join(node, right, tuple(left_keys), tuple(right_keys), condition)
         return node, pool

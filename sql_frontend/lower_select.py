@@ -145,7 +145,7 @@ def _relation_star(node: exp.Column, resolver: Resolver) -> list[_Item]:
     identifier = node.args["table"]
     relation = scope.relation(folded(identifier))
     if relation is None:
-        column, rest = scope.resolve([identifier], node)
+        column, _ = scope.resolve([identifier], node)
         value: exp.Expression = build.column(column.field)
         return [_Item(n, e, explicit=True) for n, e in resolver.struct_fields(value, node)]
     columns = [c for c in relation.columns if not c.hidden]
@@ -178,8 +178,8 @@ def _group_keys(group: exp.Group, select: exp.Select, items: list[_Item], scope:
         if isinstance(node, (exp.Rollup, exp.Cube, exp.GroupingSets)):
             what = {"GroupingSets": "GROUPING SETS"}.get(type(node).__name__, type(node).__name__.upper())
             raise origin.unsupported(what, node, hint="write one view for each grouping")
-        for part in node.expressions if isinstance(node, exp.Tuple) else [node]:
-            keys.append(_group_key(part, items, resolver))
+        parts = node.expressions if isinstance(node, exp.Tuple) else [node]
+        keys += [_group_key(part, items, resolver) for part in parts]
     return keys
 
 
@@ -247,9 +247,7 @@ def _aggregate(
         replaced[placeholder] = name
     after = Aggregate(before, tuple(key_fields), tuple(agg_calls))
     allowed = {f.name for f in schema_of(after)}
-    rewritten = [
-        _Item(it.name, _above(it.expression, by_key, replaced, allowed, scope), it.explicit) for it in items
-    ]
+    rewritten = [_Item(it.name, _above(it.expression, by_key, replaced, allowed, scope), it.explicit) for it in items]
     above = _above(condition, by_key, replaced, allowed, scope) if condition is not None else None
     return after, rewritten, above
 
@@ -321,5 +319,5 @@ def _above(
     copy = expression.copy()
     for child in list(copy.iter_expressions()):
         if not isinstance(child, (exp.Identifier, exp.DataType, exp.Var)):
-            child.replace(_above(child, keys, calls, allowed, scope))  # type: ignore[arg-type]
+            child.replace(_above(child, keys, calls, allowed, scope))
     return copy

@@ -23,9 +23,24 @@ from sql_frontend.statements import (
 )
 
 _QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "FROM", "TABLE"})
-_STATEMENT_WORDS = (
-    "CREATE DROP SHOW DESCRIBE DESC EXPLAIN SET RESET FLUSH INSERT SUBSCRIBE SELECT WITH VALUES FROM TABLE".split()
-)
+_STATEMENT_WORDS = [
+    "CREATE",
+    "DROP",
+    "SHOW",
+    "DESCRIBE",
+    "DESC",
+    "EXPLAIN",
+    "SET",
+    "RESET",
+    "FLUSH",
+    "INSERT",
+    "SUBSCRIBE",
+    "SELECT",
+    "WITH",
+    "VALUES",
+    "FROM",
+    "TABLE",
+]
 _SHOWN = (
     "SOURCES",
     "TABLES",
@@ -267,8 +282,7 @@ def _insert(cur: Cursor, span: Span) -> Insert:
         cur.expect_symbol(")")
     starts = cur.peek()
     if starts is None or not (
-        cur.at_symbol("(")
-        or (starts.kind is LexemeKind.WORD and starts.value.upper() in {*_QUERY_WORDS, "DEFAULT"})
+        cur.at_symbol("(") or (starts.kind is LexemeKind.WORD and starts.value.upper() in {*_QUERY_WORDS, "DEFAULT"})
     ):
         raise cur.unexpected("VALUES or a query")
     query = cur.text[starts.start :]
@@ -296,4 +310,3 @@ def _subscribe(cur: Cursor, span: Span) -> Subscribe:
             snapshot = value.lower() == "true"
     cur.finish()
     return Subscribe(name, snapshot, cur.text, span)
-

@@ -44,7 +44,9 @@ def parse_create(cur: Cursor, span: Span) -> CreateSource | CreateTable | Create
     if cur.accept("MATERIALIZED", "VIEW"):
         if or_replace:
             hint = "DROP MATERIALIZED VIEW, then CREATE it"
-            raise cur.error("OR REPLACE of a materialized view is not supported", span=here, hint=hint, sqlstate="0A000")
+            raise cur.error(
+                "OR REPLACE of a materialized view is not supported", span=here, hint=hint, sqlstate="0A000"
+            )
         return _view(cur, span, materialized=True, or_replace=False)
     if cur.accept("VIEW"):
         return _view(cur, span, materialized=False, or_replace=or_replace)
@@ -180,9 +182,7 @@ def _view(cur: Cursor, span: Span, *, materialized: bool, or_replace: bool) -> C
         hint = "write it where the view is materialized"
         raise cur.error("EMIT ON WINDOW CLOSE is for materialized views and sinks", span=query_span, hint=hint)
     cur.finish()
-    return CreateView(
-        name, materialized, names, query, query_span, on_close, pairs, exists, or_replace, cur.text, span
-    )
+    return CreateView(name, materialized, names, query, query_span, on_close, pairs, exists, or_replace, cur.text, span)
 
 
 def _sink(cur: Cursor, span: Span) -> CreateSink:
@@ -205,6 +205,4 @@ def _sink(cur: Cursor, span: Span) -> CreateSink:
     _need_connector(cur, pairs)
     format_ = format_clause(cur) if cur.accept("FORMAT") else None
     cur.finish()
-    return CreateSink(
-        name, source, query, query_span, on_close, pairs, format_, exists, cur.text, span, spans
-    )
+    return CreateSink(name, source, query, query_span, on_close, pairs, format_, exists, cur.text, span, spans)

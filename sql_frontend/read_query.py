@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, ParseError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from sabot.errors import Span, SqlError
 from sql_frontend.origin import Origin
@@ -16,8 +16,34 @@ from sql_frontend.split import DIALECT, tokenize
 
 MARK = "ƒ"
 _GRAMMAR = frozenset(
-    "cast try_cast extract substring position trim coalesce nullif count sum min max avg "
-    "any all some exists if values array struct map interval row overlay unnest".split()
+    [
+        "cast",
+        "try_cast",
+        "extract",
+        "substring",
+        "position",
+        "trim",
+        "coalesce",
+        "nullif",
+        "count",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "any",
+        "all",
+        "some",
+        "exists",
+        "if",
+        "values",
+        "array",
+        "struct",
+        "map",
+        "interval",
+        "row",
+        "overlay",
+        "unnest",
+    ]
 )
 """Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
 _CALLABLE = frozenset({TokenType.VAR, TokenType.LEFT, TokenType.RIGHT, TokenType.REPLACE, TokenType.FORMAT})
@@ -80,9 +106,7 @@ def _rewritten(tokens: list[Token]) -> list[Token]:
         if word == "descriptor" and called:
             continue
         if called and token.token_type in _CALLABLE and word not in _GRAMMAR:
-            marked = Token(
-                TokenType.VAR, MARK + word, token.line, token.col, token.start, token.end, token.comments
-            )
+            marked = Token(TokenType.VAR, MARK + word, token.line, token.col, token.start, token.end, token.comments)
             out.append(marked)
             continue
         out.append(token)

@@ -301,9 +301,7 @@ class Resolver:
         as_text = isinstance(node, (exp.JSONExtractScalar, exp.JSONBExtractScalar))
         name = "json_extract_string" if as_text else "json_extract"
         if isinstance(path, exp.JSONPath):
-            steps = [
-                p.this for p in path.expressions if isinstance(p, (exp.JSONPathKey, exp.JSONPathSubscript))
-            ]
+            steps = [p.this for p in path.expressions if isinstance(p, (exp.JSONPathKey, exp.JSONPathSubscript))]
             if len(steps) != len(path.expressions) - 1:
                 raise self.origin.unsupported("this JSON path", node)
             return function(name, value, exp.Literal.string(_json_path(steps)))
@@ -396,7 +394,7 @@ def check_types(fields: Schema, items: Sequence[exp.Expression], origin: Origin)
         if "explicit type casts" in said:
             hint = "cast the arguments: x::TYPE"
         elif "Did you mean" in said:
-            hint = "did you mean " + said.split("Did you mean", 1)[1].split("\n")[0].strip()
+            hint = "did you mean " + said.split("Did you mean", 1)[1].split("\n", maxsplit=1)[0].strip()
         raise origin.error(first_line(reason), bad, hint=hint, sqlstate="42804") from error
 
 

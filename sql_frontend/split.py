@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from sqlglot.dialects.risingwave import RisingWave
 from sqlglot.errors import TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from sabot.errors import Span, SqlError
 

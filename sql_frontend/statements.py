@@ -152,8 +152,10 @@ class Flush:
 
 @dataclass(frozen=True)
 class Insert:
-    """INSERT INTO table. `sql` is DuckDB's text of the whole statement, `query` of what gives the rows, at
-    `query_start` in it."""
+    """INSERT INTO table. `sql` is DuckDB's text of the whole statement.
+
+    `query` is what gives the rows, at `query_start` in it.
+    """
 
     table: str
     columns: tuple[str, ...]
@@ -166,7 +168,7 @@ class Insert:
 
 @dataclass(frozen=True)
 class Select:
-    """A query over tables and views, for DuckDB itself: SELECT, WITH, VALUES, FROM, TABLE. `sql` is the text as written."""
+    """A query over tables and views, for DuckDB itself: SELECT, WITH, VALUES, FROM, TABLE; `sql` as written."""
 
     sql: str
     text: str

@@ -58,10 +58,31 @@ _OWN_NAMES = {
     "UBIGINT": "UBIGINT",
     "BLOB": "BLOB",
 }
-_KNOWN = (
-    "boolean smallint int integer bigint real float double numeric decimal varchar text bytea date time timestamp "
-    "timestamptz interval json jsonb uuid struct map"
-).split()
+_KNOWN = [
+    "boolean",
+    "smallint",
+    "int",
+    "integer",
+    "bigint",
+    "real",
+    "float",
+    "double",
+    "numeric",
+    "decimal",
+    "varchar",
+    "text",
+    "bytea",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "json",
+    "jsonb",
+    "uuid",
+    "struct",
+    "map",
+]
 _ROW = re.compile(r"\bROW(?=\s*\()", re.IGNORECASE)
 
 
