@@ -141,6 +141,10 @@ class Cluster:
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Stop everything; tables and the catalog are on disk."""
+        try:
+            self.coordinator.halt()
+        except SabotError as error:  # an agent that hangs is killed below
+            log.warning("an agent does not answer: %s", error.message)
         self.coordinator.stop()
         self._children.stop(timeout_s)
         self._runtime.stop()

@@ -20,10 +20,14 @@ class Deploy(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Stop what runs of the job, up to `attempt`. Idempotent."""
+    """Stop what runs of the job, up to `attempt`. Idempotent.
+
+    `halt`: only have the tasks leave quietly when their peers go; sent to all agents before the first of them cancels.
+    """
 
     job_id: str
     attempt: int
+    halt: bool = False
 
 
 class SplitWatermark(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from cython_shuffle.shuffle_manager import ShuffleEdgeInfo, ShuffleManager
 from cython_shuffle.transport import FlightEndpoint
 from planner import task_spec as spec
 from planner.job_columns import columns_schema, input_schemas
-from sabot.errors import InternalError, JobError, SabotError
+from sabot.errors import InternalError, JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
@@ -31,6 +31,8 @@ from sabotd.operators.factory import make_operator
 from sabotd.state.duckdb_state import TaskDatabase
 
 log = logging.getLogger("sabot.agent")
+
+_ALL_ATTEMPTS = 2**31 - 1
 
 ReportFn = Callable[[msg.Report], None]
 
@@ -111,11 +113,19 @@ class AgentRuntime:
 
     def stop(self) -> None:
         """Stop all tasks and free everything."""
+        self.halt()
         with self._lock:
             jobs = list(self._attempts)
         for job_id in jobs:
-            self.cancel(msg.Cancel(job_id, 2**31 - 1))
+            self.cancel(msg.Cancel(job_id, _ALL_ATTEMPTS))
         self._shuffle.stop()
+
+    def halt(self) -> None:
+        """Have all tasks leave quietly when their peers go."""
+        with self._lock:
+            jobs = list(self._attempts)
+        for job_id in jobs:
+            self.cancel(msg.Cancel(job_id, _ALL_ATTEMPTS, halt=True))
 
     # -- commands
 
@@ -166,9 +176,12 @@ class AgentRuntime:
             present = self._attempts.get(command.job_id)
             if present is None or present.attempt > command.attempt:
                 return
-            del self._attempts[command.job_id]
+            if not command.halt:
+                del self._attempts[command.job_id]
         for running in present.tasks.values():
             running.task.stop()
+        if command.halt:
+            return
         # wakes whoever waits for buffers or peers
         self._shuffle.unregister(command.job_id, present.attempt)
         for running in present.tasks.values():
@@ -295,7 +308,9 @@ class AgentRuntime:
                 log.debug("task %s of %s ended while being stopped: %s", task.spec.task_id, task.job_id, error)
                 return
             told = error if isinstance(error, SabotError) else _wrap(error)
-            log.error(
+            # a broken stream follows from another task's failure, which is told where it happened
+            log.log(
+                logging.INFO if isinstance(error, ShuffleError) else logging.ERROR,
                 "task %s of job %s failed: %s",
                 task.spec.task_id,
                 task.job_id,

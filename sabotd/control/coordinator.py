@@ -204,9 +204,19 @@ class Coordinator:
                 )
             ):
                 job.state.phase = JobPhase.STOPPED
+        for halt in (True, False):
+            for agent in [self._own, *self._agents()]:
+                if agent.state == "UP":
+                    agent.call(msg.Cancel(job_id, generation, halt=halt))
+
+    def halt(self) -> None:
+        """Have all tasks everywhere leave quietly: the daemon stops."""
+        with self._lock:
+            jobs = [(j.spec.job_id, j.generation) for j in self._jobs.values() if j.phase == "RUNNING"]
         for agent in [self._own, *self._agents()]:
-            if agent.state == "UP":
-                agent.call(msg.Cancel(job_id, generation))
+            for job_id, generation in jobs:
+                if agent.state == "UP":
+                    agent.call(msg.Cancel(job_id, generation, halt=True))
 
     def record(self, job_id: str, generation: int, state: str, error: str | None) -> None:
         """Write the state down."""

@@ -1,0 +1,162 @@
+"""The main job, through real processes: source, shuffle, aggregate, view, sink, subscription."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.support.fix_server import Server
+
+
+def write_orders(path: Path, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    with path.open("w") as file:
+        for i in range(count):
+            row = {
+                "id": i,
+                "customer": rng.choice([None, *(f"c{n}" for n in range(20))]),
+                "amount": rng.randrange(1000) if rng.random() > 0.1 else None,
+                "at": f"2026-01-01 00:{i // 60 % 60:02d}:{i % 60:02d}",
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def batch(path: Path, query: str) -> Counter[tuple[object, ...]]:
+    con = duckdb.connect()
+    con.execute("SET integer_division = true")
+    con.execute(
+        "CREATE VIEW orders AS SELECT * FROM read_json(?, format = 'newline_delimited', "
+        "columns = {id: 'BIGINT', customer: 'VARCHAR', amount: 'BIGINT', \"at\": 'TIMESTAMP'})".replace("?", f"'{path}'")
+    )
+    return Counter(con.execute(query).fetchall())
+
+
+def orders_source(path: Path, extra: str = "") -> str:
+    return (
+        'CREATE SOURCE orders (id BIGINT, customer VARCHAR, amount BIGINT, "at" TIMESTAMP'
+        f"{extra}) WITH (connector = 'file', path = '{path}', mode = 'once') FORMAT PLAIN ENCODE JSON"
+    )
+
+
+def test_a_keyed_aggregate_over_a_file_crosses_processes_and_equals_batch(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "orders.ndjson"
+    write_orders(path, 5000, 1)
+    query = "SELECT customer, count(*) AS n, sum(amount) AS total, max(amount) AS most FROM orders GROUP BY customer"
+    server.run(orders_source(path), f"CREATE MATERIALIZED VIEW totals AS {query}", "FLUSH")
+    assert Counter(server.rows("SELECT * FROM totals")) == batch(path, query)
+    edges = server.db.sql("SELECT type, keys, rows, bytes FROM sabot_catalog.shuffle_edges").fetchall()
+    keyed = [e for e in edges if e[0] == "HASH" and e[1] == "customer"]
+    assert keyed, edges
+    assert keyed[0][2] > 0
+    assert keyed[0][3] > 0
+    ((state,),) = server.rows("SELECT state FROM sabot_catalog.jobs")
+    assert state == "FINISHED", "a finite source ends its job"
+
+
+@pytest.mark.parametrize("parallelism", [1, 2, 4, 7])
+def test_every_parallelism_gives_the_same(server: Server, tmp_path: Path, parallelism: int) -> None:
+    path = tmp_path / "orders.ndjson"
+    write_orders(path, 3000, parallelism)
+    query = """
+        WITH big AS (SELECT * FROM orders WHERE amount > 100)
+        SELECT a.customer, a.n, b.most FROM
+          (SELECT customer, count(*) AS n FROM orders GROUP BY customer) a
+          JOIN (SELECT customer, max(amount) AS most FROM big GROUP BY customer) b ON a.customer = b.customer
+        WHERE a.n > 10"""
+    server.run(
+        f"SET parallelism = {parallelism}", orders_source(path), f"CREATE MATERIALIZED VIEW j AS {query}", "FLUSH"
+    )
+    server.run("RESET parallelism")
+    assert Counter(server.rows("SELECT * FROM j")) == batch(path, query)
+
+
+def test_tables_feed_views_that_feed_views(server: Server) -> None:
+    server.run(
+        "CREATE TABLE t (k INT, v INT)",
+        "INSERT INTO t VALUES (1, 10), (2, 20)",
+        "CREATE MATERIALIZED VIEW per_key AS SELECT k, sum(v) AS total FROM t GROUP BY k",
+        "CREATE MATERIALIZED VIEW overall AS SELECT count(*) AS keys, sum(total) AS total FROM per_key",
+        "FLUSH",
+    )
+    assert server.rows("SELECT * FROM overall") == [(2, 30)]
+    server.run("INSERT INTO t VALUES (1, 5), (3, 7), (NULL, NULL)", "FLUSH")
+    assert sorted(server.rows("SELECT * FROM per_key"), key=repr) == [(1, 15), (2, 20), (3, 7), (None, None)]
+    assert server.rows("SELECT * FROM overall") == [(4, 42)]
+
+
+def test_a_primary_key_overwrites_and_views_follow(server: Server) -> None:
+    server.run(
+        "CREATE TABLE price (item VARCHAR PRIMARY KEY, cents INT)",
+        "CREATE MATERIALIZED VIEW dearest AS SELECT max(cents) AS cents, count(*) AS items FROM price",
+        "INSERT INTO price VALUES ('tea', 300), ('cake', 450)",
+        "FLUSH",
+    )
+    assert server.rows("SELECT * FROM dearest") == [(450, 2)]
+    server.run("INSERT INTO price VALUES ('cake', 200)", "FLUSH")
+    assert server.rows("SELECT * FROM dearest") == [(300, 2)]
+
+
+def test_windows_close_on_the_watermark_and_at_the_end(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "orders.ndjson"
+    write_orders(path, 3000, 3)
+    query = """SELECT window_start, customer, count(*) AS n FROM TUMBLE(orders, "at", INTERVAL '1 minute')
+               GROUP BY window_start, customer"""
+    server.run(
+        orders_source(path, """, WATERMARK FOR "at" AS "at" - INTERVAL '5 seconds'"""),
+        f"CREATE MATERIALIZED VIEW w AS {query} EMIT ON WINDOW CLOSE",
+        "FLUSH",
+    )
+    expected = batch(
+        path,
+        """SELECT time_bucket(INTERVAL '1 minute', "at") AS s, customer, count(*) FROM orders GROUP BY ALL""",
+    )
+    assert Counter(server.rows("SELECT * FROM w")) == expected
+
+
+def test_a_subscription_gives_the_snapshot_then_the_changes(server: Server) -> None:
+    server.run(
+        "CREATE TABLE t (k INT, v INT)",
+        "INSERT INTO t VALUES (1, 10)",
+        "CREATE MATERIALIZED VIEW s AS SELECT k, sum(v) AS total FROM t GROUP BY k",
+        "FLUSH",
+    )
+    seen: Counter[tuple[int, int]] = Counter()
+    with server.db.subscribe("s") as changes:
+        server.run("INSERT INTO t VALUES (1, 5), (2, 7)")
+        for batch_ in changes:
+            for row in batch_.to_pylist():
+                seen[row["k"], int(row["total"])] += row["__weight"]
+            if +seen == Counter({(1, 15): 1, (2, 7): 1}):
+                break
+    assert seen[1, 10] == 0
+
+
+def test_a_file_sink_writes_what_the_view_would_hold(server: Server, tmp_path: Path) -> None:
+    path, out = tmp_path / "orders.ndjson", tmp_path / "out"
+    write_orders(path, 1000, 5)
+    server.run(
+        orders_source(path),
+        f"""CREATE SINK big AS SELECT id, amount FROM orders WHERE amount >= 500
+            WITH (connector = 'file', path = '{out}') FORMAT PLAIN ENCODE JSON""",
+        "FLUSH",
+    )
+    written = Counter(
+        (r["id"], r["amount"]) for f in out.iterdir() for r in map(json.loads, f.read_text().splitlines())
+    )
+    assert written == batch(path, "SELECT id, amount FROM orders WHERE amount >= 500")
+
+
+def test_bad_records_are_kept_and_the_job_goes_on(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "orders.ndjson"
+    path.write_text('{"id": 1, "amount": 5}\n{"id": oops}\n{"id": 2, "amount": 6}\n{"id": "x", "amount": 1}\n')
+    server.run(orders_source(path), "CREATE MATERIALIZED VIEW n AS SELECT sum(amount) AS a FROM orders", "FLUSH")
+    assert server.rows("SELECT a FROM n") == [(11,)]
+    errors = server.rows("SELECT source, payload FROM sabot_errors WHERE job = 'mv:n' ORDER BY \"offset\"")
+    assert Counter(errors) == Counter([("orders", '{"id": oops}'), ("orders", '{"id": "x", "amount": 1}')])
+    ((bad,),) = server.rows("SELECT bad_records FROM sabot_catalog.jobs WHERE job = 'mv:n'")
+    assert bad == 2
