@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from planner.changelog import Monotone
 from planner.logical import AggCall, Aggregate, schema_of
 from planner.render import motion_type
 from planner.task_spec import ColumnSpec, PartialColumn
@@ -18,18 +19,33 @@ _LARGE_WHOLE = ("UINTEGER", "BIGINT", "UBIGINT", "HUGEINT")
 _FLOATING = ("FLOAT", "DOUBLE")
 
 
-def mergeable(call: AggCall, argument_type: str | None, *, retracting: bool) -> bool:
+def mergeable(
+    call: AggCall,
+    argument_type: str | None,
+    *,
+    retracting: bool,
+    keys: tuple[str, ...] = (),
+    monotone: Monotone | None = None,
+) -> bool:
     """Whether `call` can be computed from partials of its rows, exactly.
 
-    Over retracting input a minimum cannot be taken back, and neither can a floating-point sum: rounding stays behind,
-    and an infinity never leaves. Those are recomputed from the rows.
+    Over retracting input a minimum cannot be taken back (unless the input only ever moves towards it), and neither can
+    a floating-point sum: rounding stays behind, and an infinity never leaves. Those are recomputed from the rows.
     """
     if call.distinct:
         return False
     if call.function == "count":
         return True
     if call.function in ("min", "max"):
-        return not retracting
+        if not retracting:
+            return True
+        if (
+            monotone is None
+            or not set(keys) <= monotone.fixed
+            or (call.filter is not None and call.filter not in monotone.fixed)
+        ):
+            return False
+        return call.argument in monotone.fixed | (monotone.rising if call.function == "max" else monotone.falling)
     if argument_type is None or call.function not in ("sum", "avg"):
         return False
     if argument_type in _FLOATING:
@@ -87,7 +103,11 @@ class _Builder:
             return _cast(self._count(call), "BIGINT", target)
         if call.function in ("min", "max"):
             argument, type_text = self._argument(call)
-            sql = f"{call.function}({argument}){_filter(call)}"
+            # only what is inserted counts: retracting input is monotone, or the call would not be mergeable
+            conditions = [f"{WEIGHT} > 0"] if self._retracting else []
+            conditions += [quote(call.filter)] if call.filter is not None else []
+            where = f" FILTER (WHERE {' AND '.join(conditions)})" if conditions else ""
+            sql = f"{call.function}({argument}){where}"
             return _cast(self._partial(sql, type_text, call.function), type_text, target)
         total, count = self._sum(call), self._count(call)
         sum_type = _sum_type(self._types[call.argument or ""]) or ""
@@ -137,6 +157,18 @@ def _filter(call: AggCall) -> str:
 
 def _cast(sql: str, from_type: str, to_type: str) -> str:
     return sql if from_type == to_type else f"CAST({sql} AS {to_type})"
+
+
+def monotone_result(node: Aggregate, *, retracting: bool, below: Monotone | None) -> Monotone | None:
+    """Return how the groups of a two-phase aggregate that emits on update change, if they never go."""
+    if retracting and (below is None or not set(node.keys) <= below.fixed):
+        return None
+    rises = ("max",) if retracting else ("max", "count")
+    return Monotone(
+        frozenset(node.keys),
+        frozenset(c.name for c in node.calls if c.function in rises),
+        frozenset(c.name for c in node.calls if c.function == "min"),
+    )
 
 
 def whole_rows_sql(node: Aggregate) -> str:

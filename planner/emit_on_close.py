@@ -166,9 +166,7 @@ def _aggregate(node: Aggregate) -> _Closing:
 
 def _join(node: Join) -> _Closing:
     left, right = _rewrite(node.left), _rewrite(node.right)
-    joined = replace(
-        node, left=_only(left.node, schema_of(node.left)), right=_only(right.node, schema_of(node.right))
-    )
+    joined = replace(node, left=_only(left.node, schema_of(node.left)), right=_only(right.node, schema_of(node.right)))
     together = any(
         lk in left.bounds and left.bounds[lk] == right.bounds.get(rk)
         for lk, rk in zip(node.left_keys, node.right_keys, strict=True)
@@ -211,16 +209,20 @@ def _filter_late(below: _Closing, names: list[str]) -> _Closing:
 
 
 def _late_filter(node: LogicalNode, name: str, *, inclusive: bool = False) -> LogicalNode:
+    return Filter(node, late_predicate(node, name, inclusive=inclusive))
+
+
+def late_predicate(node: LogicalNode, name: str, *, inclusive: bool = False) -> exp.Expression:
+    """Return the condition that a row of `node` is not late: its `name` is after (or at) its own watermark."""
     time: exp.Expression = column(name)
     watermark: exp.Expression = column(ROW_WATERMARK)
     if _type_of(node, name) != "TIMESTAMP":
         # compared as microseconds: a cast between TIMESTAMP and TIMESTAMPTZ would ask the session's time zone
-        time, watermark = exp.Anonymous(this="epoch_us", expressions=[time]), exp.Anonymous(
-            this="epoch_us", expressions=[watermark]
-        )
+        time = exp.Anonymous(this="epoch_us", expressions=[time])
+        watermark = exp.Anonymous(this="epoch_us", expressions=[watermark])
     still_open = (exp.GTE if inclusive else exp.GT)(this=time, expression=watermark)
     unknown = exp.Is(this=column(ROW_WATERMARK), expression=exp.Null())
-    return Filter(node, exp.Or(this=still_open, expression=unknown))
+    return exp.Or(this=still_open, expression=unknown)
 
 
 def _with_close(node: LogicalNode, name: str, bound: _Bound) -> tuple[LogicalNode, str]:

@@ -111,7 +111,13 @@ def _call(call: AggCall) -> str:
 
 
 def _duration(microseconds: int) -> str:
-    for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000)):
+    for unit, size in (
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1_000),
+    ):
         if microseconds and microseconds % size == 0:
             return f"{microseconds // size} {unit}"
     return f"{microseconds} us"
@@ -125,8 +131,7 @@ def _job_lines(operators: tuple[tuple[OperatorId, StreamNode], ...]) -> list[str
         state = ", stateful" if node.stateful else ""
         pinned = ", on the daemon" if node.pinned else ""
         lines.append(f"{name}{_subject(node)}: parallelism {node.parallelism}{state}{pinned}")
-        for given in node.inputs:
-            lines.append(f"    reads {ids[id(given.node)]}, requires {given.requires}")
+        lines += [f"    reads {ids[id(given.node)]}, requires {given.requires}" for given in node.inputs]
         lines.append(f"    {node.changelog.value}, stream key {key}, distribution {node.distribution}")
         lines += [f"    {detail}" for detail in _details(node)]
     return lines

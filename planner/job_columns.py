@@ -44,7 +44,7 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
         case LogSourceOp() | UnionOp():
             return _weighted(op.columns, op.weighted)
         case SqlOp():
-            return _weighted(op.columns, WEIGHT in inputs[0].names)
+            return _weighted(op.columns, WEIGHT in inputs[0].names and not op.drops_weight)
         case PartialAggOp():
             partials = [pa.field(p.name, arrow_type(p.type)) for p in op.partials]
             return pa.schema([*columns_schema(op.keys), *partials])

@@ -129,6 +129,4 @@ class JobGraph:
             output = Single()
         elif key_by:
             output = Hash(key_by)
-        return self.add(
-            JobOperator(OperatorId(name), type, parallelism, max_parallelism, stateful, inputs, output)
-        )
+        return self.add(JobOperator(OperatorId(name), type, parallelism, max_parallelism, stateful, inputs, output))

@@ -114,7 +114,7 @@ class _Job:
         self._planner = StreamPlanner(self._logical, parallelism=parallelism, watermarks=on_close)
 
     def finish(self, relation: str, sink: SinkTarget | None) -> PlannedJob:
-        rows = self._planner.plan(self._logical)
+        rows = self._planner.plan_root(self._logical)
         if self._close is not None:
             rows = self._planner.hold_back(rows, self._close)
             rows = self._planner.project(rows, self._fields)

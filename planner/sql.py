@@ -12,6 +12,7 @@ from sabot.ids import WEIGHT
 from sabot.schema import quote
 
 INPUT = "input"
+_EXACT = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ def select_sql(node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, we
     return select.text()
 
 
+def named(sql: str, name: str) -> str:
+    """Return the SELECT item that gives `sql` as column `name`."""
+    return sql if sql == quote(name) else f"{sql} AS {quote(name)}"
+
+
 def source_sql(node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, weighted: bool) -> tuple[str, str]:
     """Return what stands after FROM, and the condition after WHERE ('' if none), for a SELECT over the chain."""
     select = _chain(node, is_input, weighted)
@@ -56,7 +62,7 @@ def _chain(node: LogicalNode, is_input: Callable[[LogicalNode], bool], weighted:
     match node:
         case Project(input=child):
             below = _flat(_chain(child, is_input, weighted))
-            items = [f"{render_as(e.expr, e.type)} AS {quote(e.name)}" for e in node.exprs]
+            items = [named(render_as(e.expr, e.type), e.name) for e in node.exprs]
             return _Select(below.source, below.where, (*items, *([WEIGHT] if weighted else [])))
         case Filter(input=child, predicate=predicate):
             below = _flat(_chain(child, is_input, weighted))
@@ -79,38 +85,57 @@ def window_sql(node: Window, source: str, where: tuple[str, ...]) -> str:
 
     ``time_bucket`` with the epoch as origin floors, so it is right before 1970 too.
     """
-    schema = {f.name: f.type for f in schema_of(node)}
-    type_text = schema[node.time_column]
-    zoned = type_text == "TIMESTAMP WITH TIME ZONE"
-    exact = type_text in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
-    column = quote(node.time_column)
-    time = column if exact else f"CAST({column} AS TIMESTAMP)"
-    origin = f"{'TIMESTAMPTZ' if zoned else 'TIMESTAMP'} '1970-01-01 00:00:00{'+00' if zoned else ''}'"
-    if node.offset_us:
-        origin = f"({origin} + {_interval(node.offset_us)})"
-    bucket = f"time_bucket({_interval(node.slide_us)}, {time}, {origin})"
-    conditions = " AND ".join((*where, f"{column} IS NOT NULL"))
+    bucket, time = bucket_sql(node)
+    conditions = " AND ".join((*where, f"{quote(node.time_column)} IS NOT NULL"))
     start_name, end_name = quote(node.start_name), quote(node.end_name)
+    type_text = _time_type(node)
 
     def typed(sql: str) -> str:
-        return sql if exact else f"CAST({sql} AS {motion_type(type_text)})"
+        return sql if type_text in _EXACT else f"CAST({sql} AS {motion_type(type_text)})"
 
     if node.kind is WindowKind.TUMBLE:
-        end = typed(f"{bucket} + {_interval(node.size_us)}")
+        end = typed(f"{bucket} + {interval_sql(node.size_us)}")
         return f"SELECT *, {typed(bucket)} AS {start_name}, {end} AS {end_name} FROM {source} WHERE {conditions}"
-    steps = -(-node.size_us // node.slide_us)
-    values = ", ".join(f"({_interval(i * node.slide_us)})" for i in range(steps))
-    start, end = '"__pane" - "__back"', f'"__pane" - "__back" + {_interval(node.size_us)}'
+    start, end = '"__pane" - "__back"', f'"__pane" - "__back" + {interval_sql(node.size_us)}'
     panes = f'SELECT *, {bucket} AS "__pane" FROM {source} WHERE {conditions}'
     windows = (
-        f"SELECT * EXCLUDE (\"__pane\", \"__back\"), {typed(start)} AS {start_name}, {typed(end)} AS {end_name} "
-        f'FROM ({panes}) CROSS JOIN (VALUES {values}) AS "__windows"("__back")'
+        f'SELECT * EXCLUDE ("__pane", "__back"), {typed(start)} AS {start_name}, {typed(end)} AS {end_name} '
+        f"FROM ({panes}) CROSS JOIN {steps_back_sql(node)}"
     )
     # a size that is no multiple of the slide: the oldest of the windows may have ended before the row
     return windows if node.size_us % node.slide_us == 0 else f"{windows} WHERE {end} > {time}"
 
 
-def _interval(microseconds: int) -> str:
+def bucket_sql(node: Window) -> tuple[str, str]:
+    """Return the start of the latest window that a row is in, and its time, as TIMESTAMP or TIMESTAMPTZ."""
+    time = quote(node.time_column)
+    if _time_type(node) not in _EXACT:
+        time = f"CAST({time} AS TIMESTAMP)"
+    return aligned_sql(node, time), time
+
+
+def aligned_sql(node: Window, time: str) -> str:
+    """Return `time` rounded down to where windows start."""
+    zoned = _time_type(node) == _EXACT[1]
+    origin = f"{'TIMESTAMPTZ' if zoned else 'TIMESTAMP'} '1970-01-01 00:00:00{'+00' if zoned else ''}'"
+    if node.offset_us:
+        origin = f"({origin} + {interval_sql(node.offset_us)})"
+    return f"time_bucket({interval_sql(node.slide_us)}, {time}, {origin})"
+
+
+def steps_back_sql(node: Window) -> str:
+    """Return the table ``__windows(__back)`` of how far before the latest the row's windows start."""
+    steps = -(-node.size_us // node.slide_us)
+    values = ", ".join(f"({interval_sql(i * node.slide_us)})" for i in range(steps))
+    return f'(VALUES {values}) AS "__windows"("__back")'
+
+
+def _time_type(node: Window) -> str:
+    return next(f.type for f in schema_of(node) if f.name == node.time_column)
+
+
+def interval_sql(microseconds: int) -> str:
+    """Return an INTERVAL literal."""
     if microseconds % 1_000_000 == 0:
         return f"INTERVAL '{microseconds // 1_000_000} seconds'"
     return f"INTERVAL '{microseconds} microseconds'"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from planner.aggregates import key_columns, mergeable, two_phase, whole_rows_sql
-from planner.changelog import Changelog
+from planner.aggregates import key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
+from planner.changelog import Changelog, Monotone
 from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
-from planner.expressions import renamed_field
+from planner.expressions import fields_read, renamed_field
 from planner.logical import (
+    AggCall,
     Aggregate,
     Filter,
     Join,
@@ -25,9 +26,10 @@ from planner.logical import (
     Window,
     schema_of,
 )
+from planner.panes import partial_sql
 from planner.render import motion_type, render
 from planner.rules.prune_columns import watermark_columns
-from planner.sql import select_sql, source_sql
+from planner.sql import select_sql
 from planner.task_spec import (
     CloseFilterOp,
     Columns,
@@ -74,6 +76,10 @@ class StreamNode:
     parallelism: int
     pinned: bool = False
     stateful: bool = False
+    monotone: Monotone | None = None
+    """Of a retracting stream, if its rows never go but only grow or shrink."""
+    inserts_only: bool = False
+    """Rows carry ``__weight``, but it is always 1: whoever reads them may leave it out."""
 
     @property
     def retracting(self) -> bool:
@@ -126,12 +132,35 @@ class StreamPlanner:
         self._watermarks = watermarks
         self._consumers = consumer_counts(root)
         self._planned: dict[LogicalNode, StreamNode] = {}
+        self._unweighted: dict[int, StreamNode] = {}
 
     def plan(self, node: LogicalNode) -> StreamNode:
         """Return the operator whose output are the rows of `node`."""
         if node not in self._planned:
             self._planned[node] = self._plan(node)
         return self._planned[node]
+
+    def _rows(self, node: LogicalNode) -> StreamNode:
+        """Return the operator whose output are the rows of `node`, without a weight that says nothing."""
+        rows = self.plan(node)
+        if not rows.inserts_only:
+            return rows
+        if id(rows) not in self._unweighted:
+            names = ", ".join(quote(f.name) for f in rows.schema)
+            self._unweighted[id(rows)] = StreamNode(
+                SqlOp(f"SELECT {names} FROM input", column_specs(rows.schema), drops_weight=True),
+                (StreamInput(rows, AnyDistribution()),),
+                rows.schema,
+                Changelog.APPEND_ONLY,
+                rows.stream_key,
+                rows.distribution,
+                rows.parallelism,
+            )
+        return self._unweighted[id(rows)]
+
+    def plan_root(self, node: LogicalNode) -> StreamNode:
+        """Return the operator whose output is the query's result."""
+        return self._rows(node)
 
     def _plan(self, node: LogicalNode) -> StreamNode:
         match node:
@@ -149,7 +178,7 @@ class StreamPlanner:
     def _source(self, node: Scan) -> StreamNode:
         relation = node.relation
         fields = tuple(f for f in node.fields if f.name != ROW_WATERMARK)
-        key = relation.stream_key if relation.stream_key else None
+        key = relation.stream_key or None
         if key is not None and not set(key) <= {f.name for f in fields}:
             key = None
         if relation.kind is not RelationKind.SOURCE:
@@ -212,15 +241,17 @@ class StreamPlanner:
             return below
         key, distribution = _carried(node, boundary, below.stream_key, self._after_any(below))
         fields = schema_of(node)
-        sql = select_sql(node, lambda n: n is boundary or n == boundary, weighted=below.retracting)
+        weighted = below.retracting and not below.inserts_only
+        sql = select_sql(node, lambda n: n == boundary, weighted=weighted)
         return StreamNode(
-            SqlOp(sql, travelling(fields, weighted=below.retracting)),
+            SqlOp(sql, travelling(fields, weighted=weighted), drops_weight=below.retracting and not weighted),
             (StreamInput(below, AnyDistribution()),),
             fields,
-            below.changelog,
+            Changelog.RETRACT if weighted else Changelog.APPEND_ONLY,
             key,
             distribution,
             self._spread(below),
+            monotone=_still_monotone(node, boundary, below.monotone),
         )
 
     def _after_any(self, node: StreamNode) -> Distribution:
@@ -233,9 +264,15 @@ class StreamPlanner:
         boundary = self._boundary(node.input)
         below = self.plan(boundary)
         types = {f.name: f.type for f in schema_of(node.input)}
-        calls = [(c, types[c.argument] if c.argument is not None else None) for c in node.calls]
-        if all(mergeable(c, t, retracting=below.retracting) for c, t in calls):
-            return self._two_phase(node, boundary, below)
+        weighted = below.retracting and not below.inserts_only
+        monotone = _still_monotone(node.input, boundary, below.monotone)
+
+        def fits(call: AggCall) -> bool:
+            argument_type = types[call.argument] if call.argument is not None else None
+            return mergeable(call, argument_type, retracting=weighted, keys=node.keys, monotone=monotone)
+
+        if all(fits(call) for call in node.calls):
+            return self._two_phase(node, boundary, below, monotone)
         return self._recompute(node)
 
     def _keyed(self, keys: tuple[str, ...], provided: Distribution, parallelism: int) -> tuple[Distribution, int]:
@@ -244,20 +281,19 @@ class StreamPlanner:
             return Single(), 1
         return Hash(keys), 1 if isinstance(provided, Single) else parallelism
 
-    def _two_phase(self, node: Aggregate, boundary: LogicalNode, below: StreamNode) -> StreamNode:
-        phases = two_phase(node, retracting=below.retracting)
+    def _two_phase(
+        self, node: Aggregate, boundary: LogicalNode, below: StreamNode, monotone: Monotone | None
+    ) -> StreamNode:
+        weighted = below.retracting and not below.inserts_only
+        phases = two_phase(node, retracting=weighted)
         keys = key_columns(node)
-        source, where = source_sql(node.input, lambda n: n == boundary, weighted=below.retracting)
-        key_items = [quote(k) for k in node.keys]
-        sql = f"SELECT {', '.join([*key_items, *phases.items])} FROM {source}"
-        sql += f" WHERE {where}" if where else ""
-        sql += f" GROUP BY {', '.join(key_items)}" if key_items else ""
+        sql = partial_sql(node, phases, lambda n: n == boundary, weighted=weighted)
         _, distribution = _carried(node.input, boundary, None, self._after_any(below))
         kept = renamed(distribution, {k: k for k in node.keys})
         partial = StreamNode(
             PartialAggOp(sql, keys, phases.partials),
             (StreamInput(below, AnyDistribution()),),
-            tuple([*(Field(c.name, c.type) for c in keys), *(Field(c.name, c.type) for c in phases.partials)]),
+            (*(Field(c.name, c.type) for c in keys), *(Field(p.name, p.type) for p in phases.partials)),
             Changelog.PARTIAL,
             None,
             kept,
@@ -266,19 +302,22 @@ class StreamPlanner:
         )
         requires, parallelism = self._keyed(node.keys, partial.distribution, self._parallelism)
         fields = schema_of(node)
+        on_update = node.close_column is None
         return StreamNode(
             FinalAggOp(keys, phases.partials, phases.results, column_specs(fields), node.close_column),
             (StreamInput(partial, requires),),
             fields,
-            Changelog.RETRACT if node.close_column is None else Changelog.APPEND_ONLY,
+            Changelog.RETRACT if on_update else Changelog.APPEND_ONLY,
             node.keys,
             _result_distribution(requires, kept, parallelism),
             parallelism,
             stateful=True,
+            monotone=monotone_result(node, retracting=weighted, below=monotone) if on_update else None,
+            inserts_only=on_update and not weighted and bool(node.keys) and not node.calls,
         )
 
     def _recompute(self, node: Aggregate) -> StreamNode:
-        below = self.plan(node.input)
+        below = self._rows(node.input)
         provided = self._after_any(below)
         requires, parallelism = self._keyed(node.keys, provided, self._parallelism)
         fields = schema_of(node)
@@ -315,7 +354,7 @@ class StreamPlanner:
         )
 
     def _join(self, node: Join) -> StreamNode:
-        left, right = self.plan(node.left), self.plan(node.right)
+        left, right = self._rows(node.left), self._rows(node.right)
         fields = schema_of(node)
         need_left, need_right, parallelism = self._co_partition(node, left, right)
         retracting = left.retracting or right.retracting
@@ -345,9 +384,9 @@ class StreamPlanner:
 
     def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
         """Return what a join requires of its sides: the same key columns of each, in the same order."""
-        if not node.left_keys or left.distribution == right.distribution == Single():
-            if not left.pinned and not right.pinned or not node.left_keys:
-                return Single(), Single(), 1
+        in_one_task = left.distribution == right.distribution == Single() and not (left.pinned or right.pinned)
+        if in_one_task or not node.left_keys:
+            return Single(), Single(), 1
         pairs = list(zip(node.left_keys, node.right_keys, strict=True))
         for side, stream in enumerate((left, right)):
             if stream.pinned or stream.parallelism != self._parallelism or not isinstance(stream.distribution, Hash):
@@ -365,7 +404,7 @@ class StreamPlanner:
         return Hash(node.left_keys, exact=True), Hash(node.right_keys, exact=True), self._parallelism
 
     def _union(self, node: Union) -> StreamNode:
-        inputs = [self.plan(kid) for kid in node.inputs]
+        inputs = [self._rows(kid) for kid in node.inputs]
         parallelism = max(self._spread(i) for i in inputs)
         weighted = any(i.retracting for i in inputs)
         provided = {self._after_any(i) if self._spread(i) == parallelism else AnyDistribution() for i in inputs}
@@ -481,6 +520,26 @@ def _carried(
         case _:
             msg = f"{type(top).__name__!r} is not stateless"
             raise PlanError(msg)
+
+
+def _still_monotone(top: LogicalNode, boundary: LogicalNode, monotone: Monotone | None) -> Monotone | None:
+    """Follow `monotone` of `boundary` up a stateless chain: a filter or window by what may change ends it."""
+    if monotone is None or top == boundary:
+        return monotone
+    match top:
+        case Project(input=child, exprs=exprs):
+            below = _still_monotone(child, boundary, monotone)
+            names: dict[str, str] = {}
+            for e in exprs:
+                source = renamed_field(e.expr)
+                if source is not None:
+                    names.setdefault(source, e.name)
+            return below.renamed(names) if below is not None else None
+        case Filter(input=child, predicate=predicate):
+            below = _still_monotone(child, boundary, monotone)
+            return below if below is not None and fields_read(predicate) <= below.fixed else None
+        case _:
+            return None
 
 
 def _only_renames(node: Project | Filter | Window) -> bool:

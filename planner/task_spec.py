@@ -56,11 +56,13 @@ class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
 class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
     """Stateless: one SELECT per batch over ``input`` (filters, projections, windows, fused).
 
-    Output: exactly `columns`; on a stream with retractions ``__weight`` (INTEGER) is the last of them.
+    Output: exactly `columns`; on a stream with retractions ``__weight`` (INTEGER) is the last of them, unless
+    `drops_weight`: the plan knows that every weight is 1.
     """
 
     sql: str
     columns: Columns
+    drops_weight: bool = False
 
 
 class UnionOp(msgspec.Struct, frozen=True, tag="union"):
@@ -112,7 +114,8 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
     """The universal tier: keeps the weighted rows of its inputs, recomputes the keys an epoch touched.
 
     ``keys[i]`` are the key columns of input i (same order, same types; empty: everything is one key).
-    `sql` is the operator's own DuckDB SQL over ``input`` (``input_1``, ...), where each row stands as often as its weight says.
+    `sql` is the operator's own DuckDB SQL over ``input`` (``input_1``, ...), where each row stands as often as its
+    weight says.
     Output: `columns` + ``__weight``: the difference of the answers before and after.
     """
 
@@ -125,8 +128,8 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
 class JoinOp(msgspec.Struct, frozen=True, tag="join"):
     """Inner equi-join of two inputs, delta by state. `residual_sql` is over all `columns`.
 
-    ``weighted[i]``: whether input i carries ``__weight``. Output: left columns, right columns, and ``__weight`` if either
-    input has it (weights multiply).
+    ``weighted[i]``: whether input i carries ``__weight``. Output: left columns, right columns, and ``__weight`` if
+    either input has it (weights multiply).
     """
 
     left: Columns
@@ -141,8 +144,8 @@ class JoinOp(msgspec.Struct, frozen=True, tag="join"):
 class CloseFilterOp(msgspec.Struct, frozen=True, tag="close_filter"):
     """Holds rows back until the watermark is at or past `close_column`, then lets them go, once.
 
-    Of EMIT ON WINDOW CLOSE where the window's rows are not made by an aggregate (joins, projections). Input may be weighted:
-    rows consolidate while they are held; output is append-only.
+    Of EMIT ON WINDOW CLOSE where the window's rows are not made by an aggregate (joins, projections). Input may be
+    weighted: rows consolidate while they are held; output is append-only.
     """
 
     columns: Columns

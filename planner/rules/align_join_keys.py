@@ -78,11 +78,9 @@ def common_type(left: str, right: str) -> str | None:
 
 
 def _common_whole(left: str, right: str) -> str:
-    if left in _SIGNED and right in _SIGNED:
-        return max(left, right, key=lambda t: _WHOLE[t])
-    return "BIGINT" if max(_WHOLE[left], _WHOLE[right]) <= 10 or "BIGINT" in (left, right) and not (
-        {"UBIGINT", "HUGEINT"} & {left, right}
-    ) else "DECIMAL(38,0)"
+    if {"UBIGINT", "HUGEINT"} & {left, right}:
+        return "DECIMAL(38,0)"
+    return "BIGINT"
 
 
 def _is_number(type_text: str) -> bool:

@@ -49,6 +49,5 @@ def _worth_it(outer: Project, inner: Project) -> bool:
 def _changes_nothing(node: Project) -> bool:
     fields = schema_of(node.input)
     return len(fields) == len(node.exprs) and all(
-        e.name == f.name == renamed_field(e.expr) and e.type == f.type
-        for e, f in zip(node.exprs, fields, strict=True)
+        e.name == f.name == renamed_field(e.expr) and e.type == f.type for e, f in zip(node.exprs, fields, strict=True)
     )

@@ -182,7 +182,6 @@ def _pruned_type(type_text: str, paths: set[Path]) -> str:
     return struct_type(kept) if kept else type_text
 
 
-
 def watermark_columns(relation: Relation) -> tuple[str, ...]:
     """Return the columns that the watermark's SQL reads (or may: a word in it that is a column's name)."""
     if relation.watermark is None:

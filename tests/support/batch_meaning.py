@@ -61,7 +61,7 @@ def _window(node: Window, source: str) -> str:
     first = f"(CAST(floor(CAST({at} - {size} AS DECIMAL(38,0)) / {slide}) AS BIGINT) + 1) * {slide}"
     start = f'{make} + to_microseconds("__s" + {node.offset_us}))'
     return (
-        f"SELECT * EXCLUDE (\"__s\"), {start} AS {quote(node.start_name)}, "
+        f'SELECT * EXCLUDE ("__s"), {start} AS {quote(node.start_name)}, '
         f"{start} + to_microseconds({size}) AS {quote(node.end_name)} FROM "
         f'(SELECT *, unnest(range({first}, {at} + 1, {slide})) AS "__s" FROM ({source}) WHERE {time} IS NOT NULL)'
     )

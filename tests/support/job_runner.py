@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from cython_shuffle.frames import MAX_WATERMARK_US, Barrier
+from planner.job_columns import output_schema
 from planner.task_spec import (
     Columns,
     EdgeSpec,
@@ -22,6 +23,7 @@ from planner.task_spec import (
     SourceOp,
     TaskSpec,
 )
+from sabot.errors import SabotError
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import arrow_type, quote
 from sabotd.operators.factory import make_operator
@@ -38,8 +40,8 @@ def arrow_schema(columns: Columns) -> pa.Schema:
 class _Task:
     def __init__(self, spec: TaskSpec, edges: dict[str, EdgeSpec]) -> None:
         self.spec = spec
-        self.db = TaskDatabase(None, 256, spec.task_id)
         self.schemas: list[pa.Schema] = []
+        self._inputs: list[list[pa.Schema]] = []
         self.operators: list[Any] = []
         self.consumers: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self.from_edges: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -53,40 +55,22 @@ class _Task:
                 else:
                     self.from_edges[given.edge_id].append((at, port))
                     schemas.append(arrow_schema(edges[given.edge_id].columns))
-            self.schemas.append(_output_schema(node.op, schemas))
-            made = not isinstance(node.op, SourceOp | LogSourceOp | MaterializeOp | SinkOp)
-            self.operators.append(make_operator(node.op, self.db, schemas) if made else None)
+            self.schemas.append(output_schema(node.op, schemas))
+            self._inputs.append(schemas)
+        self.db = TaskDatabase(None, 256, spec.task_id)
+        try:
+            for node, schemas in zip(spec.nodes, self._inputs, strict=True):
+                made = not isinstance(node.op, SourceOp | LogSourceOp | MaterializeOp | SinkOp)
+                self.operators.append(make_operator(node.op, self.db, schemas) if made else None)
+        except SabotError:
+            self.close()
+            raise
 
     def close(self) -> None:
         for operator in self.operators:
             if operator is not None:
                 operator.close()
         self.db.close()
-
-
-def _output_schema(op: Any, inputs: list[pa.Schema]) -> pa.Schema:
-    weight = pa.field(WEIGHT, pa.int32())
-    match type(op).__name__:
-        case "SourceOp":
-            schema = arrow_schema(op.columns)
-            return schema.append(pa.field(ROW_WATERMARK, pa.timestamp("us"))) if op.judge_lateness else schema
-        case "PartialAggOp":
-            return arrow_schema((*op.keys, *op.partials))
-        case "SqlOp":
-            return arrow_schema(op.columns)
-        case "FinalAggOp":
-            schema = arrow_schema(op.columns)
-            return schema.append(weight) if op.close_column is None else schema
-        case "RecomputeOp":
-            return arrow_schema(op.columns).append(weight)
-        case "JoinOp":
-            schema = arrow_schema(op.columns)
-            return schema.append(weight) if any(op.weighted) else schema
-        case "CloseFilterOp":
-            return arrow_schema(op.columns)
-        case _:
-            schema = arrow_schema(op.columns)
-            return schema.append(weight) if op.weighted else schema
 
 
 class JobRunner:
@@ -98,8 +82,14 @@ class JobRunner:
     def __init__(self, spec: JobSpec, seed: int = 0) -> None:
         self._rng = random.Random(seed)
         self._edges = {e.edge_id: e for e in spec.edges}
-        self._tasks = {t.task_id: _Task(t, self._edges) for t in spec.tasks}
+        self._tasks: dict[str, _Task] = {}
         self._order = [t.task_id for t in spec.tasks]
+        try:
+            for task in spec.tasks:
+                self._tasks[task.task_id] = _Task(task, self._edges)
+        except SabotError:
+            self.close()
+            raise
         self._epoch = 0
         self.result: Counter[Row] = Counter()
         self.emitted: list[Row] = []
@@ -124,14 +114,16 @@ class JobRunner:
         with duckdb.connect() as con:
             con.execute("SET TimeZone = 'UTC'")
             con.register("rows", rows)
-            items = [_pruned(quote(c.name), rows.schema.field(c.name).type, arrow_type(c.type), c.name) for c in op.columns]
+            items = [
+                _pruned(quote(c.name), rows.schema.field(c.name).type, arrow_type(c.type), c.name) for c in op.columns
+            ]
             if isinstance(op, LogSourceOp) and op.weighted:
                 items.append(WEIGHT)
             table = con.sql(f"SELECT {', '.join(items)} FROM rows").to_arrow_table()
         if isinstance(op, SourceOp) and op.judge_lateness:
             column = pa.array(marks if marks is not None else [None] * rows.num_rows, pa.timestamp("us"))
             table = table.append_column(ROW_WATERMARK, column)
-        schema = _output_schema(op, [])
+        schema = output_schema(op, [])
         batches = table.cast(schema).combine_chunks().to_batches()
         return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema)
 

@@ -19,7 +19,9 @@ def at(microseconds: int) -> dt.datetime:
     return EPOCH + dt.timedelta(microseconds=microseconds)
 
 
-def nexmark_rows(rng: random.Random, count: int, *, from_us: int = -20_000_000, step_us: int = 300_000) -> pa.RecordBatch:
+def nexmark_rows(
+    rng: random.Random, count: int, *, from_us: int = -20_000_000, step_us: int = 300_000
+) -> pa.RecordBatch:
     """Events around 1970, some without a time."""
     rows: list[dict[str, Any]] = []
     for i in range(count):
@@ -30,7 +32,13 @@ def nexmark_rows(rng: random.Random, count: int, *, from_us: int = -20_000_000, 
         bid = None
         if kind == 2:
             price = rng.choice([None, rng.randint(1, 30)])
-            bid = {"auction": rng.randint(1, 5), "bidder": rng.randint(1, 9), "price": price, "channel": "c", "extra": "e"}
+            bid = {
+                "auction": rng.randint(1, 5),
+                "bidder": rng.randint(1, 9),
+                "price": price,
+                "channel": "c",
+                "extra": "e",
+            }
         rows.append({"event_type": kind, "person": person, "auction": auction, "bid": bid, "date_time": time})
     return pa.RecordBatch.from_pylist(rows, schema=arrow_schema(NEXMARK.schema))
 

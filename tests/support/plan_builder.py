@@ -31,9 +31,11 @@ def expr(text: str) -> exp.Expression:
     assert isinstance(parsed, exp.Expression)
     # in a plan a dotted name is a struct's field, never a table's column
     dotted = parsed.transform(
-        lambda n: exp.Dot(this=exp.Column(this=n.args["table"]), expression=n.this)
-        if isinstance(n, exp.Column) and n.args.get("table")
-        else n
+        lambda n: (
+            exp.Dot(this=exp.Column(this=n.args["table"]), expression=n.this)
+            if isinstance(n, exp.Column) and n.args.get("table")
+            else n
+        )
     )
     assert isinstance(dotted, exp.Expression)
     parsed = dotted
@@ -97,7 +99,14 @@ def group(node: LogicalNode, keys: str, *calls: str) -> Aggregate:
         assert match is not None, call
         argument = None if match[4] == "*" else match[4]
         made.append(
-            AggCall(match[1], match[2], argument, _result_type(match[2], types.get(argument or "")), bool(match[3]), match[5])
+            AggCall(
+                match[1],
+                match[2],
+                argument,
+                _result_type(match[2], types.get(argument or "")),
+                bool(match[3]),
+                match[5],
+            )
         )
     return Aggregate(node, tuple(k.strip() for k in keys.split(",") if k.strip()), tuple(made))
 
