@@ -20,6 +20,8 @@ from sabotd.operators.partial_agg import merge_sql, partial_columns
 from sabotd.state.duckdb_state import Statement, TaskDatabase
 
 _PENDING_ROWS = 524_288
+# Updated rows pile up beside their table; folding them in costs as much as the table is long.
+_FOLD_ROWS = 1_048_576
 _ROWS = "__rows"
 
 
@@ -31,6 +33,7 @@ class FinalAgg:
         self._global = not op.keys
         self._begun = False
         self._pending: Batches = []
+        self._inserted = self._updated = 0
         self._session = session = db.session()
         columns = partial_columns(op.keys, op.partials)
         table = session.table("groups")
@@ -102,6 +105,11 @@ class FinalAgg:
         for write in writes:
             write.run()
         self._session.commit()
+        self._inserted += new
+        self._updated += total - new
+        if self._updated > max(_FOLD_ROWS, self._inserted):
+            self._session.checkpoint()
+            self._updated = 0
 
 
 def _any_zero(column: pa.Array) -> bool:

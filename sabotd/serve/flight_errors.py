@@ -8,6 +8,7 @@ from pyarrow import flight
 
 from sabot.errors import Domain, SabotError, SqlError
 from sabotd.serve.flight_calls import QUERY_CANCELED
+from sql_frontend.render import render_error
 
 # both travel in gRPC's trailer, which many clients cut off at 8 KiB, the text three times over
 _MAX_TEXT_CHARS = 1500
@@ -34,8 +35,6 @@ def flight_error(error: SabotError, sql: str | None = None) -> flight.FlightErro
     if error.hint is not None:
         wire["hint"] = _cut(error.hint)
     extra = json.dumps(wire).encode()
-    from sql_frontend.render import render_error
-
     text = _cut(render_error(error))
     if error.sqlstate == QUERY_CANCELED:
         return flight.FlightCancelledError(text, extra)

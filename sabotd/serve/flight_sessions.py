@@ -23,17 +23,11 @@ ANONYMOUS_IDLE_S = 60.0
 
 
 class CallHeaders(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
-    """The headers of one call, and the cookie that goes back."""
+    """What the headers of one call say about its session."""
 
     def __init__(self, header: str | None, cookie: str | None) -> None:
         self.header = header
         self.cookie = cookie
-        self.new_cookie: str | None = None
-
-    def sending_headers(self) -> dict[str, str]:
-        if self.new_cookie is None:
-            return {}
-        return {"set-cookie": f"{SESSION_COOKIE}={self.new_cookie}; HttpOnly"}
 
 
 class CallHeadersFactory(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
@@ -132,7 +126,7 @@ class Sessions:
         idle_s = NAMED_IDLE_S
         if key is None:
             name = uuid.uuid4().hex
-            context.get_middleware("headers").new_cookie = name
+            context.add_header("set-cookie", f"{SESSION_COOKIE}={name}; HttpOnly")
             key = f"cookie:{name}"
             idle_s = ANONYMOUS_IDLE_S
             peer = context.peer()

@@ -209,8 +209,9 @@ class TaskDatabase:
 
     Notes
     -----
-    The database is in memory, its tables too spill (10 M rows of 55 bytes under a limit of 200 MB: 0.8 s to insert, 2.3 s
-    into a file). State is rebuilt from checkpoints of ours, so a log of DuckDB's would be written for nothing.
+    The database is in memory, whose tables spill too (10 M rows of 55 bytes under a limit of 200 MB: 0.8 s to insert,
+    2.3 s into a file). A database file would also write a log that nobody reads: state comes back from the job's
+    own checkpoints.
     """
 
     def __init__(self, folder: Path | None, memory_limit_mb: int, name: str) -> None:

@@ -199,3 +199,37 @@ def test_recompute_of_two_inputs_is_an_outer_join() -> None:
         batch = "SELECT a, x, b, y FROM l LEFT JOIN r ON a = b"
         assert view == batch_answer(batch, {"l": left.table(), "r": right.table()})
     instances.close()
+
+
+def test_a_long_life_of_updates_and_retractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sabotd.operators.final_agg._FOLD_ROWS", 40)
+    monkeypatch.setattr("sabotd.operators.weighted_rows._COMPACT_RETRACTIONS", 20)
+    rng = random.Random(9)
+    history = History(rng, ROWS, lambda: rows(rng), weighted=True)
+    partial = partial_op(keys=True, weighted=True, minmax=False)
+    final = final_op(partial, minmax=False)
+    out = columns(k="BIGINT", s="VARCHAR", v="BIGINT", f="DOUBLE")
+    join = JoinOp(out, columns(b="BIGINT"), ("k",), ("b",), (True, False), (*out, ColumnSpec("b", "BIGINT")))
+    right = pa.RecordBatch.from_pydict({"b": pa.array([1, 2, 2, None], pa.int64())})
+    first = Instances(partial, [history.schema], [()], 1)
+    schema = pa.schema([("k", pa.int64()), ("s", pa.string())])
+    for p in partial.partials:
+        schema = schema.append(pa.field(p.name, ARROW[p.type]))
+    second = Instances(final, [schema], [("k", "s")], 1)
+    joined = Instances(join, [history.schema, right.schema], [("k",), ("b",)], 1)
+    joined.feed(1, right)
+    view: Bag = Counter()
+    pairs: Bag = Counter()
+    for epoch in range(40):
+        batch = history.epoch(30, retract=0.6)
+        first.feed(0, batch)
+        for partials in first.barrier(epoch):
+            second.feed(0, partials)
+        fold(view, second.barrier(epoch))
+        joined.feed(0, batch)
+        fold(pairs, joined.barrier(epoch))
+        tables = {"t": history.table(), "r": pa.Table.from_batches([right])}
+        assert view == batch_answer("SELECT k, s, count(*), sum(v), avg(f) FROM t GROUP BY k, s", tables)
+        assert pairs == batch_answer("SELECT t.*, b FROM t JOIN r ON k = b", tables)
+    for instances in (first, second, joined):
+        instances.close()

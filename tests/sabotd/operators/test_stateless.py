@@ -123,14 +123,26 @@ def test_union_adds_weights_where_they_are_missing(db: TaskDatabase) -> None:
         make_operator(UnionOp(columns(a="BIGINT"), False), db, [pa.schema([("b", pa.int64())])])
 
 
-def test_a_file_backed_database_spills_in_its_folder_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_state_beyond_the_limit_spills_into_its_folder_and_is_cleaned_up(tmp_path: Path) -> None:
+    left = tmp_path / "state" / "job_1_agg_0"
+    left.mkdir(parents=True)
+    (left / "left_by_a_killed_process").touch()
     database = TaskDatabase(tmp_path / "state", 64, "job/1-agg/0")
+    assert not list(left.iterdir())
     session = database.session()
-    session.execute("CREATE TABLE t AS SELECT i, repeat('x', 100) AS s FROM range(300000) r(i)")
-    total = session.prepare("SELECT count(DISTINCT s || i)::BIGINT AS n FROM t").batches()
-    assert total[0].column(0).to_pylist() == [300_000]
-    names = {path.name for path in (tmp_path / "state").iterdir()}
-    assert names <= {"job_1_agg_0.duckdb", "job_1_agg_0.duckdb.wal", "job_1_agg_0.spill"}
+    session.execute("CREATE TABLE t AS SELECT hash(i) AS h, repeat('x', 200) || i AS s FROM range(500000) r(i)")
+    assert [path.parent for path in (tmp_path / "state").glob("*/*")][:1] == [left]
+    total = session.prepare("SELECT count(*) AS n, count(DISTINCT h) AS d FROM t").batches()
+    assert total[0].to_pylist() == [{"n": 500_000, "d": 500_000}]
+    database.close()
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_too_little_memory_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    database = TaskDatabase(tmp_path, 8, "t")
+    with pytest.raises(JobError) as caught:
+        database.session().execute("SELECT list(repeat('x', 1000) || i) FROM range(100000) r(i)")
+    assert caught.value.hint == "raise the task's memory limit"
     database.close()
 
 
