@@ -2,9 +2,9 @@
 
     python bench/nexmark.py [--events 10000000] [--queries q0 q1 ...] [--agents 2] [--runs 1]
 
-Each query is first checked: as a view over a smaller file it must equal DuckDB's answer. Then it is timed into the
-blackhole sink over the large file. Input events are counted once, whatever a query keeps of them. CPU-seconds are of the
-whole process tree (daemon and agents), memory is the highest sum of resident sets seen.
+Each query is first checked: as a view over a smaller file it must equal DuckDB's answer. Then it is timed into
+the blackhole sink over the large file. Input events are counted once, whatever a query keeps of them. CPU-seconds are of
+the whole process tree (daemon and agents), memory is the highest sum of resident sets seen.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -84,7 +85,7 @@ class Watch:
                 continue
             self.peak_mb = max(self.peak_mb, rss / 1e6)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._before = self._cpu()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()
@@ -104,7 +105,7 @@ class Server:
         self.connection = sabot.connect(data=self._folder.name, agents=agents)
         self.pid = self.connection.daemon_pid
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,6 +1,6 @@
 """The main job in ten seconds: a private sabotd with two agents, a generated stream, a keyed window aggregate, live.
 
-    python -m repl.demo [--seconds 10] [--rate 100000]
+python -m repl.demo [--seconds 10] [--rate 100000]
 """
 
 from __future__ import annotations

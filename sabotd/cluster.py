@@ -78,7 +78,7 @@ class Cluster:
             state_dir=scratch / "own.state",
             task_memory_mb=self._task_memory_mb,
             idle_timeout_s=config.streaming.idle_timeout_s,
-            report=lambda report: self.coordinator.report((report,)),
+            report=self._report,
             pinned=StorePinned(self.store),
         )
         self.own_agent: Agent = LocalAgent(self._runtime)
@@ -134,6 +134,9 @@ class Cluster:
             if job_id is not None:
                 jobs.append(job_id)
         return jobs
+
+    def _report(self, report: msg.Report) -> None:
+        self.coordinator.report((report,))
 
     def _take_reports(self, body: bytes) -> bytes:
         self.coordinator.report(msgspec.json.decode(body, type=msg.Reports).reports)

@@ -12,7 +12,8 @@ import duckdb
 from planner.logical import Query, Relation, RelationKind, schema_of
 from planner.plan import PlannedJob, SinkTarget, plan_sink, plan_view
 from planner.task_spec import ColumnSpec, SinkOp, SourceOp
-from sabot.errors import InternalError, Span, SqlError
+from sabot.errors import Span, SqlError
+from sabot.ids import JobId
 from sabot.schema import Field, Schema, quote
 from sabotd.catalog_store import CatalogObject, CatalogStore, RecordingCatalog, in_use
 from sabotd.connectors import registry
@@ -151,7 +152,7 @@ class Definitions:
     def _materialized_view(self, statement: CreateView, settings: Settings) -> CatalogObject:
         recording = RecordingCatalog(self.catalog)
         query = self._bind(statement.query, statement.query_span, statement, recording)
-        job_id = f"mv:{statement.name}"
+        job_id = JobId(f"mv:{statement.name}")
         planned = plan_view(
             query,
             job_id=job_id,
@@ -189,7 +190,7 @@ class Definitions:
             assert statement.query is not None
             assert statement.query_span is not None
             query = self._bind(statement.query, statement.query_span, statement, recording)
-        job_id = f"sink:{statement.name}"
+        job_id = JobId(f"sink:{statement.name}")
         options = _plain_options(statement.options, statement.format)
         encode = statement.format.encode if statement.format else None
         with _placed(statement.text, dict(statement.option_spans)):
@@ -202,10 +203,7 @@ class Definitions:
                 parallelism=settings.parallelism,
                 max_parallelism=settings.max_parallelism,
             )
-            (op,) = {n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, SinkOp)} or {None}
-            if op is None:
-                msg = "a sink's plan has no sink"
-                raise InternalError(msg)
+            op = next(n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, SinkOp))
             registry.check(op)
             connector.validate(op)
         return CatalogObject(
@@ -233,7 +231,7 @@ class Definitions:
         bound = bind_query(query, self.catalog)
         return plan_view(
             bound,
-            job_id=f"mv:{name}",
+            job_id=JobId(f"mv:{name}"),
             relation=name,
             parallelism=settings.parallelism,
             max_parallelism=settings.max_parallelism,

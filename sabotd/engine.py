@@ -49,7 +49,7 @@ class StatementResult(Protocol):
 
 @dataclass(frozen=True)
 class PreparedInfo:
-    """A prepared statement's result columns and parameters (names ``1``, ``2``, ...), empty schemas where there are none."""
+    """A prepared statement's result columns and parameters (names ``1``, ``2``, ...); empty where there are none."""
 
     schema: pa.Schema
     parameters: pa.Schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from sabot.errors import Span, SqlError
 from sabotd.config import Config
@@ -66,7 +67,7 @@ def change(settings: Settings, statement: SetOption, defaults: Settings) -> Sett
     """Return `settings` with what a SET or RESET says."""
     name = canonical(statement.name, statement)
     if statement.value is None:
-        return replace(settings, **{name: getattr(defaults, name)})
+        return _with(settings, name, getattr(defaults, name))
     before = getattr(settings, name)
     value: int | bool
     if isinstance(before, bool):
@@ -81,7 +82,12 @@ def change(settings: Settings, statement: SetOption, defaults: Settings) -> Sett
             msg = f"{name} cannot be {statement.value!r}"
             raise SqlError(msg, hint=f"write a whole number from 1 to {top}", sqlstate="22023", text=statement.text)
         value = int(statement.value)
-    return replace(settings, **{name: value})
+    return _with(settings, name, value)
+
+
+def _with(settings: Settings, name: str, value: bool | int) -> Settings:
+    values: dict[str, Any] = {name: value}
+    return replace(settings, **values)
 
 
 def _show(value: bool | int) -> str:

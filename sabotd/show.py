@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -90,7 +90,7 @@ def _watermark(job: Job) -> str | None:
     if not known:
         return None
     try:
-        moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=min(known))
+        moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=min(known))
     except OverflowError:
         return "end"
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
@@ -156,4 +156,3 @@ _EDGES = pa.schema(
         ("batches", pa.int64()),
     ]
 )
-

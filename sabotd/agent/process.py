@@ -58,7 +58,7 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
     """Let the coordinator's commands reach `runtime`."""
 
     def action(kind: type, call: Callable[[msgspec.Struct], None]) -> Callable[[bytes], bytes]:
-        decoder = msgspec.json.Decoder(kind)
+        decoder: msgspec.json.Decoder[msgspec.Struct] = msgspec.json.Decoder(kind)
 
         def run(body: bytes) -> bytes:
             call(decoder.decode(body))

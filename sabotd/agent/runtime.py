@@ -303,7 +303,7 @@ class AgentRuntime:
             finally:
                 task.close()
                 running.db.close()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             if task.stopping:
                 log.debug("task %s of %s ended while being stopped: %s", task.spec.task_id, task.job_id, error)
                 return

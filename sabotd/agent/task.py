@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,8 +60,8 @@ class Task:
         attempt: int,
         spec: TaskSpec,
         operators: Sequence[Operator | SourceDriver],
-        channels: dict[str, Sequence[Channel]],
-        writers: dict[str, Writer],
+        channels: Mapping[str, Sequence[Channel]],
+        writers: Mapping[str, Writer],
         report: Callable[[Report], None],
     ) -> None:
         self.job_id = job_id

@@ -38,9 +38,13 @@ class Agent(Protocol):
     """An agent that takes commands."""
 
     agent_id: str
-    location: str
     state: str
     pid: int
+
+    @property
+    def location(self) -> str:
+        """Where others pull from."""
+        ...
 
     def call(self, command: Command) -> None:
         """Have a command carried out; raises what it raised."""
@@ -103,13 +107,18 @@ class RemoteAgent:
 
     def __init__(self, agent_id: str, location: str, pid: int, clients: ClientPool) -> None:
         self.agent_id = agent_id
-        self.location = location
+        self._location = location
         self.pid = pid
         self.state = "UP"
         self._clients = clients
         self._posted: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send, name=f"link {agent_id}", daemon=True)
         self._thread.start()
+
+    @property
+    def location(self) -> str:
+        """Where others pull from."""
+        return self._location
 
     def call(self, command: Command) -> None:
         """Send a command and wait until it has been carried out."""

@@ -6,7 +6,7 @@ at once and a slow agent never holds up another job.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import heapq
 import itertools
 import logging
@@ -186,7 +186,7 @@ class Coordinator:
                 return
             if job.state.phase is not JobPhase.DEPLOYING:
                 return
-            job.started = datetime.datetime.now(datetime.UTC).isoformat(sep=" ", timespec="seconds")
+            job.started = dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="seconds")
             self._carry_out(job, job.state.begin(time.monotonic()))
         self._inbox.put(_NUDGE)
 
@@ -389,7 +389,7 @@ _NUDGE = msg.SourceState("", -1, "", "")
 
 
 def _error_rows(report: msg.BadRecordReport) -> pa.Table:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     offsets, payloads, reasons = zip(*report.records, strict=True)
     count = len(report.records)
     return pa.table(

@@ -152,7 +152,7 @@ def stop_job(job_id: str, generation: int, state: str, error: str | None = None)
 
 def prune(keep_s: float) -> int:
     """Delete ended workflows older than `keep_s` seconds; return how many."""
-    import time  # noqa: PLC0415
+    import time
 
     before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - keep_s))
     ended = DBOS.list_workflows(

@@ -25,6 +25,10 @@ _REBUILD_DEAD_ROWS = 200_000
 DuckDB gives their memory back only at a checkpoint, which would stall every relation at once."""
 
 
+_ERRORS = """CREATE TABLE sabot_errors (seen_at TIMESTAMP WITH TIME ZONE, job VARCHAR, source VARCHAR,
+"offset" VARCHAR, payload VARCHAR, reason VARCHAR)"""
+
+
 @dataclass
 class StoredRelation:
     """A table or a view's rows, with what writing them needs."""
@@ -51,10 +55,11 @@ class StoredRelation:
         """The Arrow schema of the rows, without ``__weight``."""
         return arrow_schema(self.schema)
 
-    @property
-    def log_arrow(self) -> pa.Schema:
-        """The Arrow schema of the log's batches."""
-        return self.arrow if self.append_only else self.arrow.append(pa.field(WEIGHT, pa.int32()))
+
+def log_schema(schema: Schema, *, append_only: bool) -> pa.Schema:
+    """Return the Arrow schema of a log's batches."""
+    arrow = arrow_schema(schema)
+    return arrow if append_only else arrow.append(pa.field(WEIGHT, pa.int32()))
 
 
 class Store:
@@ -87,8 +92,7 @@ class Store:
             "SET TimeZone = 'UTC'",
             f"ATTACH {literal(str(data_dir / 'tables.duckdb'))} AS durable",
             "CREATE SCHEMA sabot_catalog",
-            "CREATE TABLE sabot_errors (seen_at TIMESTAMP WITH TIME ZONE, job VARCHAR, source VARCHAR, "
-            '"offset" VARCHAR, payload VARCHAR, reason VARCHAR)',
+            _ERRORS,
             "SET enable_external_access = false",
             "SET lock_configuration = true",
         ):
@@ -116,18 +120,9 @@ class Store:
     def _open(
         self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool
     ) -> StoredRelation:
-        relation = StoredRelation(
-            name,
-            schema,
-            append_only,
-            primary_key,
-            durable,
-            log=None,
-            connection=self._db.duplicate(),  # type: ignore[arg-type]
-        )
         folder = self._scratch / "logs" / "".join(f"{b:02x}" for b in name.encode())
-        relation.log = StreamLog(folder, relation.log_arrow)
-        return relation
+        log = StreamLog(folder, log_schema(schema, append_only=append_only))
+        return StoredRelation(name, schema, append_only, primary_key, durable, log, self._db.duplicate())
 
     def drop(self, name: str) -> None:
         """Remove a table or a view's rows, and its log; open cursors fail."""
@@ -200,7 +195,7 @@ class Store:
             batches = [_weigh(b, -1) for b in removed or ()] if not relation.append_only else []
             batches += added if relation.append_only else [_weigh(b, 1) for b in added]
             relation.log.append(relation.epoch, batches)
-        return rows.num_rows
+        return len(rows)
 
     def _defaults(self, relation: StoredRelation, given: Sequence[str]) -> list[tuple[str, str]]:
         found = relation.connection.execute(
@@ -310,7 +305,8 @@ class Store:
             con.register("new_errors", rows)
             con.execute("INSERT INTO memory.main.sabot_errors BY NAME SELECT * FROM new_errors")
             con.execute(
-                "DELETE FROM memory.main.sabot_errors WHERE rowid < (SELECT max(rowid) FROM memory.main.sabot_errors) - ?",
+                "DELETE FROM memory.main.sabot_errors "
+                "WHERE rowid < (SELECT max(rowid) FROM memory.main.sabot_errors) - ?",
                 [keep],
             )
 

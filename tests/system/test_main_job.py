@@ -31,7 +31,9 @@ def batch(path: Path, query: str) -> Counter[tuple[object, ...]]:
     con.execute("SET integer_division = true")
     con.execute(
         "CREATE VIEW orders AS SELECT * FROM read_json(?, format = 'newline_delimited', "
-        "columns = {id: 'BIGINT', customer: 'VARCHAR', amount: 'BIGINT', \"at\": 'TIMESTAMP'})".replace("?", f"'{path}'")
+        "columns = {id: 'BIGINT', customer: 'VARCHAR', amount: 'BIGINT', \"at\": 'TIMESTAMP'})".replace(
+            "?", f"'{path}'"
+        )
     )
     return Counter(con.execute(query).fetchall())
 
