@@ -109,8 +109,9 @@ _BATCH = {
     ),
     "q1": (
         {"bid": "auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP, extra VARCHAR"},
-        "SELECT bid.auction, bid.bidder, 0.908 * bid.price AS price, bid.date_time, bid.extra "
-        "FROM events WHERE event_type = 2",
+        """
+SELECT bid.auction, bid.bidder, 0.908 * bid.price AS price, bid.date_time, bid.extra
+FROM events WHERE event_type = 2""",
     ),
     "q2": (
         {"bid": "auction BIGINT, price BIGINT"},
@@ -154,10 +155,8 @@ SELECT id, name, make_timestamp(starts * 10000000) AS starttime FROM people JOIN
 
 def source_ddl(path: Path) -> tuple[str, ...]:
     """Return the statements that make the source ``nexmark`` over a file of events, read once."""
-    return (
-        f"CREATE SOURCE nexmark ({_COLUMNS}) "
-        f"WITH (connector = 'file', path = {literal(str(path))}, mode = 'once') FORMAT PLAIN ENCODE JSON",
-    )
+    options = f"connector = 'file', path = {literal(str(path))}, mode = 'once'"
+    return (f"CREATE SOURCE nexmark ({_COLUMNS}) WITH ({options}) FORMAT PLAIN ENCODE JSON",)
 
 
 def batch_sql(query: str, path: Path) -> str:
