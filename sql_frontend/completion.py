@@ -37,8 +37,8 @@ _TOKEN = re.compile(
 )
 _CLAUSES = frozenset(
     {
-        "select", "from", "join", "where", "group", "having", "order", "on", "using", "union", "limit", "window", "with",
-        "inner", "left", "right", "full", "cross", "natural", "emit", "as", "when", "then", "else", "and", "or",
+        "select", "from", "join", "where", "group", "having", "order", "on", "using", "union", "limit", "window",
+        "with", "inner", "left", "right", "full", "cross", "natural", "emit", "as", "when", "then", "else", "and", "or",
     }
 )  # fmt: skip
 _RELATION_AFTER = frozenset({"from", "join", "into", "table", "describe", "desc", "subscribe"})
@@ -175,13 +175,13 @@ def _relations(tokens: list[str]) -> dict[str, str]:
 def _clause(lowered: list[str]) -> str:
     """The clause that the last token stands in, outside brackets opened after it."""
     depth = 0
-    for token in reversed(lowered):
-        if token == ")":
+    for word in reversed(lowered):
+        if word == ")":
             depth += 1
-        elif token == "(":
+        elif word == "(":
             depth -= 1
-        elif depth <= 0 and token in ("select", "from", "join", "where", "by", "having", "on", "set", "values"):
-            return token
+        elif depth <= 0 and word in ("select", "from", "join", "where", "by", "having", "on", "set", "values"):
+            return word
     return ""
 
 
