@@ -384,8 +384,7 @@ class StreamPlanner:
 
     def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
         """Return what a join requires of its sides: the same key columns of each, in the same order."""
-        in_one_task = left.distribution == right.distribution == Single() and not (left.pinned or right.pinned)
-        if in_one_task or not node.left_keys:
+        if left.distribution == right.distribution == Single() and not (left.pinned or right.pinned):
             return Single(), Single(), 1
         pairs = list(zip(node.left_keys, node.right_keys, strict=True))
         for side, stream in enumerate((left, right)):

@@ -23,22 +23,23 @@ from planner.logical import (
     WindowKind,
     schema_of,
 )
-from sabot.schema import Field
+from sabot.schema import Field, struct_fields
 
 
 def expr(text: str) -> exp.Expression:
     parsed = sqlglot.parse_one(text, read="duckdb")
     assert isinstance(parsed, exp.Expression)
+
     # in a plan a dotted name is a struct's field, never a table's column
-    dotted = parsed.transform(
-        lambda n: (
-            exp.Dot(this=exp.Column(this=n.args["table"]), expression=n.this)
-            if isinstance(n, exp.Column) and n.args.get("table")
-            else n
-        )
-    )
-    assert isinstance(dotted, exp.Expression)
-    parsed = dotted
+    def dots(node: exp.Expression) -> exp.Expression:
+        if not isinstance(node, exp.Column) or len(node.parts) == 1:
+            return node
+        result: exp.Expression = exp.Column(this=node.parts[0])
+        for part in node.parts[1:]:
+            result = exp.Dot(this=result, expression=part)
+        return result
+
+    parsed = parsed.transform(dots)
     for identifier in parsed.find_all(exp.Identifier):
         identifier.set("quoted", True)
     return parsed
@@ -46,8 +47,8 @@ def expr(text: str) -> exp.Expression:
 
 def fields(text: str) -> tuple[Field, ...]:
     """``a BIGINT, b STRUCT(x BIGINT, y VARCHAR)`` as fields."""
-    parts = re.split(r",(?![^(]*\))", text)
-    return tuple(Field(*part.strip().split(" ", 1)) for part in parts)
+    columns = struct_fields(f"STRUCT({text})")
+    return tuple(Field(name, type_text) for name, type_text in columns)
 
 
 def source(name: str, columns: str, watermark: str | None = None, **more: object) -> Relation:
