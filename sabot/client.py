@@ -28,6 +28,8 @@ from sabot.flight_sql import flight_sql_pb2 as pb
 from sabot.flight_sql import messages
 from sabot.schema import quote
 
+__all__ = ["Connection", "Cursor", "RelationInfo", "Result", "Subscription", "connect"]
+
 _CLOSE_TIMEOUT_S = 2.0
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 
@@ -113,6 +115,7 @@ class Connection:
         self.url = url
         self._server = server
         self._closed = False
+        self._cancels = 0
         self._lock = threading.Lock()
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._calls = Calls(url, uuid.uuid4().hex, token=token, tls_root_certs=tls_root_certs)
@@ -209,9 +212,13 @@ class Connection:
         return Cursor(self)
 
     def cancel(self) -> None:
-        """Stop every statement of this connection that runs or streams, from any thread."""
+        """Stop every statement of this connection that runs or streams, from any thread.
+
+        A statement that has not reached the server yet may escape: call again while it goes on.
+        """
         self._calls.cancel()
         with self._lock:
+            self._cancels += 1
             results = list(self._results)
         for result in results:
             result.cancel()
@@ -285,6 +292,7 @@ class Connection:
         return f"<sabot.Connection {self.url!r}{' closed' if self._closed else ''}>"
 
     def _result(self, query: str, command: bytes, prepared: bytes | None = None) -> Result:
+        cancels = self._cancels
         info = self._calls.info(command, query)
         told = _told(info)
         result = Result(
@@ -299,6 +307,9 @@ class Connection:
         )
         with self._lock:
             self._results.add(result)
+            late = self._cancels != cancels
+        if late:
+            result.cancel()
         return result
 
     def _prepare(self, query: str) -> pb.ActionCreatePreparedStatementResult:

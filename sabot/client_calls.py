@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _REUSE_CONNECTION = "arrow-flight-reuse-connection"
 _SCHEMES = ("grpc://", "grpc+tcp://", "grpc+tls://", "grpc+unix://")
 _AFTER_INTERRUPT_S = 2.0
+_INTERRUPT_AGAIN_S = 0.2
 
 
 class _Helper:
@@ -48,8 +50,11 @@ class _Helper:
         try:
             done.wait()
         except BaseException:
+            # more than once: the first may come before there is something to cancel
+            deadline = time.monotonic() + _AFTER_INTERRUPT_S
             interrupt()
-            done.wait(_AFTER_INTERRUPT_S)
+            while not done.wait(_INTERRUPT_AGAIN_S) and time.monotonic() < deadline:
+                interrupt()
             raise
         if errors:
             raise errors[0]

@@ -134,6 +134,9 @@ class DuckdbSession:
         engine.flushing.set()
         with engine.changed:
             engine.changed.wait_for(lambda: engine.release_flush or self._cancelled.is_set())
+            if self._cancelled.is_set():
+                engine.cancelled_flushes += 1
+                engine.changed.notify_all()
         if self._cancelled.is_set():
             raise ClientError("statement was cancelled", sqlstate=_CANCELED)
         return DuckdbResult(engine, "FLUSH")
@@ -207,6 +210,7 @@ class DuckdbEngine:
         self.open_results = 0
         self.open_sessions = 0
         self.release_flush = False
+        self.cancelled_flushes = 0
         self.flushing = threading.Event()
         self.statements: list[str] = []
 
