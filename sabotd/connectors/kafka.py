@@ -18,7 +18,7 @@ from sabotd.connectors.kafka_sink import KafkaWriter
 from sabotd.connectors.kafka_source import KafkaReader, consumer_config, make_consumer
 from sabotd.connectors.payloads import RecordAssembler, check_include
 
-_ASK_S: Final = 3.0
+_ASK_S: Final = 2.0
 _SOURCE: Final = ("source",)
 
 INCLUDE_TYPES: Final = {

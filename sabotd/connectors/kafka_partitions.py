@@ -146,8 +146,10 @@ class PartitionFinder:
             The broker does not answer.
         """
         try:
-            own = self._own(self._describe().result())
-            ends = self._offsets(own, LATEST)
+            # a cluster that is known to be away gets a short chance
+            timeout_s = 1.0 if self._health.state else _REQUEST_TIMEOUT_S
+            own = self._own(self._describe(timeout_s).result())
+            ends = self._offsets(own, LATEST, timeout_s)
             return {partition: future.result().offset for partition, future in ends.items()}
         except KafkaException as problem:
             self._health.on_exception(problem)
@@ -155,21 +157,21 @@ class PartitionFinder:
             msg = f"cannot tell where topic {self._health.topic!r} ends: {problem.args[0].str()}"
             raise ConnectorError(msg, retryable=True, hint="try again when the broker answers") from problem
 
-    def _describe(self) -> Future[Any]:
+    def _describe(self, timeout_s: float = _REQUEST_TIMEOUT_S) -> Future[Any]:
         topic = self._health.topic
-        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)
         return asked[topic]
 
     def _own(self, description: Any) -> list[int]:
         return sorted(p.id for p in description.partitions if p.id % self._parallelism == self._index)
 
-    def _offsets(self, partitions: list[int], place: Place) -> dict[int, Future[Any]]:
+    def _offsets(self, partitions: list[int], place: Place, timeout_s: float = _REQUEST_TIMEOUT_S) -> dict[int, Future[Any]]:
         if not partitions:
             return {}
         asked = self._admin.list_offsets(
             {TopicPartition(self._health.topic, p): place.spec() for p in partitions},
             isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=_REQUEST_TIMEOUT_S,
+            request_timeout=timeout_s,
         )
         return {where.partition: future for where, future in asked.items()}
 

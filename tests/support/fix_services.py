@@ -1,4 +1,4 @@
-"""Fixtures ``postgres``, ``mosquitto`` and ``kafka``: one server each a session, started side by side when first asked for."""
+"""Fixtures ``postgres``, ``mosquitto``, ``kafka``: one server each a session, started side by side when needed."""
 
 from __future__ import annotations
 

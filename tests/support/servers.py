@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KAFKA_JARS = ROOT / ".cache" / "kafka"
-HOW = "run `make test-services` (scripts/test-services.sh), which brings what is missing"
+HOW = "run `make services` (scripts/test-services.sh), which brings what is missing"
 
 
 class ServerError(RuntimeError):
@@ -66,7 +66,9 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 tail = self.log.read_text(errors="replace")[-2000:]
-                raise ServerError(f"{self.name} does not start ({' '.join(command[-2:])}); its log ends:\n{tail}\n{HOW}")
+                raise ServerError(
+                    f"{self.name} does not start ({' '.join(command[-2:])}); its log ends:\n{tail}\n{HOW}"
+                )
             time.sleep(0.02)
 
     def run(self, command: Sequence[str]) -> None:
