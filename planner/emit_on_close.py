@@ -30,6 +30,7 @@ from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
 
 CLOSE = "__close"
+CLOSE_KEY = "__window"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def rewrite(query: Query) -> ClosingPlan:
         If nothing in the query tells when a row's window has closed.
     """
     fields = schema_of(query.root)
-    closing = _rewrite(query.root)
+    closing = _rewrite(query.root, keep=True)
     if closing.gated:
         return ClosingPlan(_only(closing.node, fields), None, fields)
     if not closing.complete:
@@ -93,7 +94,8 @@ def rewrite(query: Query) -> ClosingPlan:
     return ClosingPlan(node, close, fields)
 
 
-def _rewrite(node: LogicalNode) -> _Closing:
+def _rewrite(node: LogicalNode, *, keep: bool = False) -> _Closing:
+    """Rewrite `node`; with `keep`, a projection that drops every bound passes one on under a hidden name."""
     match node:
         case Scan(relation=relation):
             if relation.kind is not RelationKind.SOURCE or relation.watermark is None:
@@ -101,9 +103,9 @@ def _rewrite(node: LogicalNode) -> _Closing:
             scan = replace(node, fields=(*node.fields, Field(ROW_WATERMARK, "TIMESTAMP")))
             return _Closing(scan, {relation.watermark.column: _Bound(1, raw=True)}, row_watermark=True)
         case Project():
-            return _project(node)
+            return _project(node, keep)
         case Filter(input=child):
-            below = _rewrite(child)
+            below = _rewrite(child, keep=keep)
             return replace(below, node=replace(node, input=below.node))
         case Window():
             return _window(node)
@@ -115,16 +117,20 @@ def _rewrite(node: LogicalNode) -> _Closing:
             return _union(node)
 
 
-def _project(node: Project) -> _Closing:
-    below = _rewrite(node.input)
+def _project(node: Project, keep: bool) -> _Closing:
+    below = _rewrite(node.input, keep=keep)
     exprs = node.exprs
-    if below.row_watermark:
-        exprs = (*exprs, NamedExpr(ROW_WATERMARK, column(ROW_WATERMARK), "TIMESTAMP"))
     bounds = {}
     for e in node.exprs:
         source = renamed_field(e.expr)
         if source in below.bounds:
             bounds[e.name] = below.bounds[source]
+    hidden = _closest(below.bounds, list(below.bounds))
+    if keep and not bounds and hidden is not None:
+        bounds[CLOSE_KEY] = below.bounds[hidden]
+        exprs = (*exprs, NamedExpr(CLOSE_KEY, column(hidden), _type_of(below.node, hidden)))
+    if below.row_watermark:
+        exprs = (*exprs, NamedExpr(ROW_WATERMARK, column(ROW_WATERMARK), "TIMESTAMP"))
     return replace(below, node=Project(below.node, exprs), bounds=bounds)
 
 
