@@ -209,9 +209,7 @@ def _decimals(column: Any) -> list[int]:
 def _temporals(column: Any) -> list[int]:
     t = column.type
     if pa.types.is_interval(t):
-        return [
-            ((months * 30 + days) * _DAY_NS + ns) & _MASK for months, days, ns in _cells(column, "<iiq")
-        ]
+        return [((months * 30 + days) * _DAY_NS + ns) & _MASK for months, days, ns in _cells(column, "<iiq")]
     code = "<i" if t.bit_width == 32 else "<q"
     if pa.types.is_date(t):
         factor = _DAY_NS if t.bit_width == 32 else 1_000_000

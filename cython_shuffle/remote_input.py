@@ -35,8 +35,8 @@ class RemoteInput:
     ) -> None:
         self._clients = clients
         self._location = location
-        self._ticket = ticket
-        self._channel = channel
+        self.ticket = ticket
+        self.channel = channel
         self._wire = WireFormat(edge.info.schema)
         self._register_wait_s = register_wait_s
         self._cancelled = threading.Event()
@@ -63,7 +63,7 @@ class RemoteInput:
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
             if self._thread.is_alive():
-                raise ShuffleError(f"peer at {self._location!r} does not let go of {self._channel.name!r}")
+                raise ShuffleError(f"peer at {self._location!r} does not let go of {self.channel.name!r}")
 
     def _run(self) -> None:
         try:
@@ -71,8 +71,8 @@ class RemoteInput:
             while self._read(stream):
                 pass
         except SabotError as error:
-            text = f"channel {self._channel.name!r}: {error.message}"
-            self._channel.abort(ShuffleError(text, hint=error.hint, retryable=error.retryable))
+            text = f"channel {self.channel.name!r}: {error.message}"
+            self.channel.abort(ShuffleError(text, hint=error.hint, retryable=error.retryable))
             with self._lock:
                 stream_or_none = self._stream
             if stream_or_none is not None:
@@ -87,7 +87,7 @@ class RemoteInput:
         deadline = time.monotonic() + self._register_wait_s
         while True:
             try:
-                stream = self._clients.open_stream(self._location, self._ticket.to_bytes())
+                stream = self._clients.open_stream(self._location, self.ticket.to_bytes())
             except SabotError as error:
                 if not error.retryable or time.monotonic() >= deadline or self._cancelled.wait(_RETRY_S):
                     raise
@@ -96,7 +96,7 @@ class RemoteInput:
                 self._stream = stream
             if self._cancelled.is_set():
                 stream.cancel()
-                raise ShuffleError(f"channel {self._channel.name!r} was cancelled")
+                raise ShuffleError(f"channel {self.channel.name!r} was cancelled")
             self._wire.check(stream.schema)
             return stream
 
@@ -111,12 +111,12 @@ class RemoteInput:
         match header.kind:
             case FrameKind.DATA:
                 batch = self._wire.decode(rows)
-                self._channel.put_data(batch, max(batch.nbytes, batch.num_rows))
+                self.channel.put_data(batch, max(batch.nbytes, batch.num_rows))
             case FrameKind.BARRIER:
                 assert header.barrier is not None
-                self._channel.put_barrier(header.barrier)
+                self.channel.put_barrier(header.barrier)
             case FrameKind.END:
-                self._channel.put_end()
+                self.channel.put_end()
                 # let the stream run out, so that the peer sees it taken to its end
                 if stream.read() is not None:
                     raise ShuffleError("a frame came after the end")
@@ -124,8 +124,8 @@ class RemoteInput:
         return True
 
     def _check(self, header: FrameHeader) -> None:
-        if header.edge_id != self._ticket.edge_id:
-            raise ShuffleError(f"a frame of edge {header.edge_id!r} came on edge {self._ticket.edge_id!r}")
+        if header.edge_id != self.ticket.edge_id:
+            raise ShuffleError(f"a frame of edge {header.edge_id!r} came on edge {self.ticket.edge_id!r}")
         if header.sequence != self._next_sequence:
             raise ShuffleError(
                 f"frame {header.sequence} came where {self._next_sequence} was due",

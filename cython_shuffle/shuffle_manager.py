@@ -5,10 +5,12 @@ Knows tasks by name and where they run; not what they do.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import pyarrow as pa
 
@@ -18,7 +20,7 @@ from cython_shuffle.edge import Edge, ShuffleEdgeInfo
 from cython_shuffle.frames import FrameKind
 from cython_shuffle.metrics import EdgeMetrics
 from cython_shuffle.remote_input import RemoteInput
-from cython_shuffle.tickets import FrameHeader, Ticket
+from cython_shuffle.tickets import AbortRequest, FrameHeader, Ticket
 from cython_shuffle.transport import Chunk, FlightEndpoint
 from cython_shuffle.wire_format import WireFormat
 from cython_shuffle.writer import ShuffleWriter
@@ -31,6 +33,9 @@ _LEAST_TARGET_BYTES = 64 << 10
 _TARGETS_IN_POOL = 64
 _CANCEL_CHECK_S = 1.0
 _NOT_YET_S = 0.25
+_ABORT_ACTION = "shuffle.abort"
+_LET_GO_S = 0.2
+_ABORT_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -45,6 +50,8 @@ class _Registered:
     remote: list[RemoteInput] = field(default_factory=list)
     writers: dict[str, ShuffleWriter] = field(default_factory=dict)
     claimed: set[tuple[str, str]] = field(default_factory=set)
+    served: set[tuple[str, str]] = field(default_factory=set)
+    """Channels that a stream to a peer is open for."""
 
     def abort(self, error: ShuffleError) -> None:
         for channel in (*self.outgoing.values(), *self.incoming.values()):
@@ -89,7 +96,8 @@ class ShuffleManager:
         # a small pool is not to be filled by a few large batches
         self._target_bytes = min(target_bytes, max(pool_bytes // _TARGETS_IN_POOL, _LEAST_TARGET_BYTES))
         self._register_wait_s = register_wait_s
-        self._lock = threading.Lock()
+        # re-entrant: the collector may end a dropped stream on a thread that holds it
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._attempts: dict[str, int] = {}
         self._edges: dict[str, dict[str, _Registered]] = {}
@@ -100,6 +108,7 @@ class ShuffleManager:
         with self._lock:
             self._running = True
         self._endpoint.set_stream_handler(self._serve)
+        self._endpoint.register_action(_ABORT_ACTION, self._on_abort)
 
     def stop(self) -> None:
         """Abort every job, end every thread, free every buffer. Idempotent. The endpoint goes on."""
@@ -113,9 +122,7 @@ class ShuffleManager:
 
     # -- control
 
-    def register_shuffle(
-        self, job_id: str, attempt: int, edge: ShuffleEdgeInfo, locations: Mapping[str, str]
-    ) -> None:
+    def register_shuffle(self, job_id: str, attempt: int, edge: ShuffleEdgeInfo, locations: Mapping[str, str]) -> None:
         """Make `edge` known; on every agent that runs a task of it, before its tasks are opened.
 
         Parameters
@@ -155,7 +162,8 @@ class ShuffleManager:
                     registered.outgoing[up, down] = Channel(self.pool, job_id, name)
             edges[edge.edge_id] = registered
             self._changed.notify_all()
-        _drop(replaced, ShuffleError(f"a newer attempt of job {job_id!r} began"))
+        if present is not None:
+            self._drop(job_id, present, replaced, f"a newer attempt of job {job_id!r} began")
 
     def unregister(self, job_id: str, attempt: int) -> None:
         """Drop everything of the job if `attempt` is its present one or newer; else do nothing.
@@ -169,7 +177,7 @@ class ShuffleManager:
             del self._attempts[job_id]
             dropped = list(self._edges.pop(job_id).values())
             self._changed.notify_all()
-        _drop(dropped, ShuffleError(f"job {job_id!r} was unregistered at agent {self.agent_id!r}"))
+        self._drop(job_id, present, dropped, f"job {job_id!r} was unregistered at agent {self.agent_id!r}")
 
     # -- data
 
@@ -279,8 +287,10 @@ class ShuffleManager:
             if pair in registered.claimed:
                 raise ShuffleError(f"channel {channel.name!r} is being read already", hint="frames are sent once")
             registered.claimed.add(pair)
-        wire = WireFormat(registered.edge.info.schema)
-        return wire.schema, _send(channel, ticket.edge_id, wire, is_cancelled)
+            registered.served.add(pair)
+        chunks = self._send(registered, pair, channel, is_cancelled)
+        wire_schema, _ = next(chunks)
+        return wire_schema, cast("Iterator[Chunk]", chunks)
 
     def _await_registration(self, ticket: Ticket) -> _Registered:
         deadline = time.monotonic() + _NOT_YET_S
@@ -301,30 +311,76 @@ class ShuffleManager:
                     )
                 self._changed.wait(left)
 
+    def _send(
+        self,
+        registered: _Registered,
+        pair: tuple[str, str],
+        channel: Channel,
+        is_cancelled: Callable[[], bool],
+    ) -> Iterator[tuple[pa.Schema, None] | Chunk]:
+        """Give the schema, then the chunks. A generator that has begun always comes to its end, also when dropped."""
+        epoch = 0
+        ended = False
+        edge_id = registered.edge.info.edge_id
+        wire = WireFormat(registered.edge.info.schema)
+        try:
+            yield wire.schema, None
+            while not ended:
+                frame = channel.take(_CANCEL_CHECK_S)
+                if frame is None:
+                    if is_cancelled():
+                        break
+                    continue
+                if frame.barrier is not None:
+                    epoch = frame.barrier.epoch
+                header = FrameHeader(edge_id, frame.kind, frame.sequence, epoch, frame.barrier)
+                rows = wire.encode(frame.batch) if frame.batch is not None else wire.empty
+                yield rows, header.to_bytes()
+                ended = frame.kind is FrameKind.END
+        finally:
+            if not ended:
+                channel.abort(ShuffleError(f"the reader of channel {channel.name!r} is gone"))
+            with self._lock:
+                registered.served.discard(pair)
+                self._changed.notify_all()
 
-def _send(channel: Channel, edge_id: str, wire: WireFormat, is_cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-    epoch = 0
-    ended = False
-    try:
-        while not ended:
-            frame = channel.take(_CANCEL_CHECK_S)
-            if frame is None:
-                if is_cancelled():
-                    break
-                continue
-            if frame.barrier is not None:
-                epoch = frame.barrier.epoch
-            header = FrameHeader(edge_id, frame.kind, frame.sequence, epoch, frame.barrier)
-            rows = wire.encode(frame.batch) if frame.batch is not None else wire.empty
-            yield rows, header.to_bytes()
-            ended = frame.kind is FrameKind.END
-    finally:
-        if not ended:
-            channel.abort(ShuffleError(f"the reader of channel {channel.name!r} is gone"))
+    # -- the end of an attempt
 
+    def _drop(self, job_id: str, attempt: int, dropped: list[_Registered], reason: str) -> None:
+        error = ShuffleError(reason)
+        for registered in dropped:
+            registered.abort(error)
+        if not self._wait_until_unserved(dropped, _LET_GO_S):
+            # a stream whose reader takes nothing is stuck in the socket, where only the reader's side can end it
+            self._ask_readers_to_let_go(job_id, attempt, dropped, reason)
+            self._wait_until_unserved(dropped, _ABORT_TIMEOUT_S)
+        for registered in dropped:
+            registered.join()
 
-def _drop(dropped: list[_Registered], error: ShuffleError) -> None:
-    for registered in dropped:
-        registered.abort(error)
-    for registered in dropped:
-        registered.join()
+    def _wait_until_unserved(self, dropped: list[_Registered], timeout_s: float) -> bool:
+        with self._lock:
+            return self._changed.wait_for(lambda: not any(r.served for r in dropped), timeout_s)
+
+    def _ask_readers_to_let_go(self, job_id: str, attempt: int, dropped: list[_Registered], reason: str) -> None:
+        with self._lock:
+            by_location: dict[str, list[Ticket]] = {}
+            for registered in dropped:
+                for up, down in registered.served:
+                    ticket = Ticket(job_id, attempt, registered.edge.info.edge_id, up, down)
+                    by_location.setdefault(registered.locations[down], []).append(ticket)
+        for location, tickets in by_location.items():
+            body = AbortRequest(tuple(tickets), reason).to_bytes()
+            # a reader that is dead or frozen is the transport's to bury
+            with contextlib.suppress(ShuffleError):
+                self._endpoint.clients.call_action(location, _ABORT_ACTION, body, _ABORT_TIMEOUT_S)
+
+    def _on_abort(self, body: bytes) -> bytes:
+        request = AbortRequest.from_bytes(body)
+        error = ShuffleError(request.reason)
+        with self._lock:
+            remote = [r for edges in self._edges.values() for e in edges.values() for r in e.remote]
+        for one in remote:
+            if one.ticket in request.tickets:
+                one.channel.abort(error)
+                one.cancel()
+        return b""

@@ -40,6 +40,25 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
             raise ShuffleError(text, hint="are both agents of one version") from error
 
 
+class AbortRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Asks a reader to give up the channels of `tickets`."""
+
+    tickets: tuple[Ticket, ...]
+    reason: str
+
+    def to_bytes(self) -> bytes:
+        """Return the request as it travels."""
+        return msgspec.msgpack.encode(self)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> AbortRequest:
+        """Read a request; raises ShuffleError if it is none."""
+        try:
+            return msgspec.msgpack.decode(data, type=AbortRequest)
+        except msgspec.MsgspecError as error:
+            raise ShuffleError(f"an abort request that cannot be read: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
     """What travels with each frame. `epoch`: of the barrier itself, or of the last one before data or the end."""

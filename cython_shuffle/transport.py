@@ -316,14 +316,15 @@ def _from_flight(error: Exception, location: str) -> SabotError:
     if details:
         return error_from_wire(json.loads(details))
     text = str(error).partition(". gRPC client debug context")[0]
+    text, was_bug, _ = text.partition(". Detail: Python exception")
+    if was_bug:
+        return InternalError(f"peer at {location!r} failed: {text}")
     if isinstance(error, flight.FlightUnavailableError):
         return ShuffleError(f"peer at {location!r} cannot be reached: {text}", hint="has it stopped", retryable=True)
     if isinstance(error, flight.FlightTimedOutError):
         return ShuffleError(f"peer at {location!r} did not answer in time", retryable=True)
     if isinstance(error, flight.FlightCancelledError):
         return ShuffleError(f"call to {location!r} was cancelled")
-    if isinstance(error, (flight.FlightInternalError, flight.FlightServerError)):
-        return InternalError(f"peer at {location!r} failed: {text}")
     return ShuffleError(f"call to {location!r} failed: {text}")
 
 

@@ -118,7 +118,7 @@ def test_ranges_are_adjacent_and_cover(n_partitions, max_parallelism):
     tasks = task_of_group(n_partitions, max_parallelism)
     assert len(tasks) == max_parallelism
     assert tasks[0] == 0
-    assert all(0 <= b - a for a, b in pairwise(tasks))
+    assert all(b - a >= 0 for a, b in pairwise(tasks))
     if n_partitions <= max_parallelism:
         assert set(tasks) == set(range(n_partitions))
 

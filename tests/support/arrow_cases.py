@@ -41,11 +41,15 @@ def _make() -> dict[str, pa.Array[Any]]:
     whole = [Decimal(5), Decimal(-7), None, Decimal(2**31 - 1), Decimal(0)]
     add(whole, pa.decimal64(18, 0))
     add([Decimal("5.00"), None, Decimal("-1.25")], pa.decimal32(7, 2))
-    add([*whole, Decimal(10) ** 37, -(Decimal(10) ** 37), Decimal(2**63), Decimal(2**64), Decimal(-(2**63))],
-        pa.decimal128(38, 0))
+    add(
+        [*whole, Decimal(10) ** 37, -(Decimal(10) ** 37), Decimal(2**63), Decimal(2**64), Decimal(-(2**63))],
+        pa.decimal128(38, 0),
+    )
     add([Decimal("5.000"), Decimal("1.5"), Decimal("-2.125"), None, Decimal("-0.001")], pa.decimal128(20, 3))
-    add([Decimal("5.0"), Decimal("123456789012345678.5"), Decimal("-987654321098765432.125"), None],
-        pa.decimal128(38, 20))
+    add(
+        [Decimal("5.0"), Decimal("123456789012345678.5"), Decimal("-987654321098765432.125"), None],
+        pa.decimal128(38, 20),
+    )
     add([Decimal(10) ** 50, -(Decimal(10) ** 50), Decimal("-1.5"), None, Decimal(7)], pa.decimal256(70, 10))
     add([Decimal(500), Decimal(-100), None], pa.decimal128(10, -2))
     for unit in ("s", "ms", "us", "ns"):
@@ -72,7 +76,9 @@ def _make() -> dict[str, pa.Array[Any]]:
     add([{"v": "x"}, None, {"v": "longer than twelve bytes"}], pa.struct([("v", pa.string_view())]))
     cases["run_end_encoded"] = pc.run_end_encode(pa.array([1, 1, 2, None, None, 3]))
     codes = pa.array([0, 1, 0, 1], pa.int8())
-    cases["sparse_union"] = pa.UnionArray.from_sparse(codes, [pa.array([1, 2, None, 4]), pa.array(["a", "b", "c", "d"])])
+    cases["sparse_union"] = pa.UnionArray.from_sparse(
+        codes, [pa.array([1, 2, None, 4]), pa.array(["a", "b", "c", "d"])]
+    )
     offsets = pa.array([0, 0, 1, 1], pa.int32())
     cases["dense_union"] = pa.UnionArray.from_dense(codes, offsets, [pa.array([1, None]), pa.array(["a", "b"])])
     return cases
