@@ -89,10 +89,15 @@ def conjunction(fields: Schema, predicates: Sequence[exp.Expression], origin: Or
 
 
 def conjuncts(predicate: exp.Expression) -> list[exp.Expression]:
-    """Return the parts of a predicate that AND joins."""
+    """Return the parts of a predicate that AND joins, and what all sides of an OR have in common."""
     bare = predicate.unnest() if isinstance(predicate, exp.Paren) else predicate
     if isinstance(bare, exp.And):
         return conjuncts(bare.left) + conjuncts(bare.right)  # type: ignore[arg-type]
+    if isinstance(bare, exp.Or):
+        # (a = b AND x) OR (a = b AND y): the equality can join
+        left = conjuncts(bare.left)  # type: ignore[arg-type]
+        right = conjuncts(bare.right)  # type: ignore[arg-type]
+        return [*(p for p in left if p in right), bare]
     return [bare]  # type: ignore[list-item]
 
 

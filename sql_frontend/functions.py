@@ -75,7 +75,18 @@ _HIDDEN = frozenset(
         "error",
     ]
 )
+_AGGREGATES = frozenset(["jsonb_agg", "json_agg", "jsonb_object_agg", "xmlagg", "percentile_cont", "percentile_disc"])
 _AGGREGATE_HINT = "count, sum, min, max and avg work, each with DISTINCT and FILTER"
+
+
+def check_callable(call: exp.Anonymous, origin: Origin) -> None:
+    """Raise SqlError (0A000) for a clock or an aggregate that is not there, before its arguments are looked at."""
+    name = call.name.lower()
+    if name in _CLOCKS:
+        hint = "use the time in the rows: a view must not depend on the clock"
+        raise origin.unsupported(f"{name}()", call, hint=hint)
+    if name in _AGGREGATES or duckdb_functions().get(name, ("", True))[0] == "aggregate":
+        raise origin.unsupported(f"aggregate {name!r}", call, hint=_AGGREGATE_HINT)
 
 
 def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origin, type_of: TypeOf) -> exp.Expression:
@@ -84,14 +95,10 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
     Raises
     ------
     SqlError
-        42883 no such function; 0A000 an aggregate, table or window function, or one whose answer
-        depends on anything but its arguments.
+        42883 no such function; 0A000 a table or window function, or one whose answer depends on
+        anything but its arguments.
     """
     name = call.name.lower()
-    if name in _CLOCKS:
-        raise origin.unsupported(
-            f"{name}()", call, hint="use the time in the rows: a view must not depend on the clock"
-        )
     if name in ("to_char", "to_timestamp", "to_date"):
         special = _time_function(name, call, args, origin, type_of)
         if special is not None:
@@ -111,8 +118,6 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
     if name not in known:
         raise origin.error(f"function {name!r} does not exist", call, hint=nearest(name, known), sqlstate="42883")
     kind, pure = known[name]
-    if kind == "aggregate":
-        raise origin.unsupported(f"aggregate {name!r}", call, hint=_AGGREGATE_HINT)
     if kind not in ("scalar", "macro"):
         raise origin.unsupported(f"{kind} function {name!r}", call)
     if not pure or name in _HIDDEN:

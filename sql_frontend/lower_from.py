@@ -171,8 +171,19 @@ class FromLowering:
         end = build.fresh("window_end", [*fields, start])
         window_kind = WindowKind.HOP if kind == "hop" else WindowKind.TUMBLE
         node = Window(bound.node, window_kind, column.field, size, slide, offset % slide, start, end)
-        added = (Column("window_start", start, column.type), Column("window_end", end, column.type))
+        added = [Column("window_start", start, column.type), Column("window_end", end, column.type)]
+        if any(c.name.lower() == "window_time" for c in call.root().find_all(exp.Column)):
+            return self._window_time(node, (*bound.columns, *added), end), name
         return Bound(node, (*bound.columns, *added)), name
+
+    def _window_time(self, node: Window, columns: tuple[Column, ...], end: str) -> Bound:
+        """Flink's third column, the last millisecond of the window; there for a query that names it."""
+        fields = [f.name for f in schema_of(node)]
+        field = build.fresh("window_time", fields)
+        millisecond = exp.Interval(this=exp.Literal.string("1"), unit=exp.Var(this="MILLISECOND"))
+        time = exp.Sub(this=build.column(end), expression=millisecond)
+        added = build.project(node, [*((f, build.column(f)) for f in fields), (field, time)], self.origin)
+        return Bound(added, (*columns, Column("window_time", field, columns[-1].type)))
 
     def _window_args(self, kind: str, call: exp.Anonymous) -> dict[str, exp.Expr]:
         names = _WINDOW_ARGS[kind]

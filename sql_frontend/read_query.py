@@ -6,6 +6,8 @@ arguments as written, and the words of Flink's window functions (TABLE, DESCRIPT
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, ParseError
 from sqlglot.tokenizer_core import Token, TokenType
@@ -46,6 +48,12 @@ _GRAMMAR = frozenset(
     ]
 )
 """Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
+_REFUSED = {
+    ("session", "("): ("a SESSION window", "TUMBLE and HOP work"),
+    ("cumulate", "("): ("a CUMULATE window", "TUMBLE and HOP work"),
+    ("within", "group"): ("WITHIN GROUP", None),
+    ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
+}
 _CALLABLE = frozenset({TokenType.VAR, TokenType.LEFT, TokenType.RIGHT, TokenType.REPLACE, TokenType.FORMAT})
 
 
@@ -58,6 +66,7 @@ def read_query(text: str, origin: Origin) -> exp.Query:
         If it is not one query; the span is where the parser stopped.
     """
     tokens = _rewritten(tokenize(text))
+    _refuse_early(tokens, origin)
     try:
         trees = DIALECT.parser(error_level=ErrorLevel.IMMEDIATE).parse(tokens, text)
     except ParseError as error:
@@ -111,6 +120,18 @@ def _rewritten(tokens: list[Token]) -> list[Token]:
             continue
         out.append(token)
     return out
+
+
+def _refuse_early(tokens: list[Token], origin: Origin) -> None:
+    """Name what the parser would only stumble over."""
+    for token, following in pairwise(tokens):
+        pair = (token.text.removeprefix(MARK).lower(), following.text.lower())
+        if pair not in _REFUSED:
+            continue
+        what, hint = _REFUSED[pair]
+        span = Span(origin.offset + token.start, origin.offset + following.end + 1)
+        msg = f"{what} is not supported in a streaming query"
+        raise SqlError(msg, span=span, text=origin.text, hint=hint, sqlstate="0A000")
 
 
 def _syntax_error(error: ParseError, tokens: list[Token], text: str, origin: Origin) -> SqlError:

@@ -12,7 +12,7 @@ from sqlglot import exp
 from sabot.schema import Schema, struct_fields
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
-from sql_frontend.functions import function, non_zero, substring, translate
+from sql_frontend.functions import check_callable, function, non_zero, substring, translate
 from sql_frontend.origin import Origin
 from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
 from sql_frontend.types import data_type_text
@@ -93,6 +93,7 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.WithinGroup: ("WITHIN GROUP", None),
     exp.IgnoreNulls: ("IGNORE NULLS", None),
     exp.Unnest: ("UNNEST", None),
+    exp.Explode: ("UNNEST", None),
 }
 
 
@@ -156,6 +157,7 @@ class Resolver:
         if kind in AGGREGATES or (isinstance(node, exp.Filter) and type(node.this) in AGGREGATES):
             return self._aggregate(node)
         if isinstance(node, exp.Anonymous):
+            check_callable(node, self.origin)
             args = [self(a) for a in node.expressions]
             return translate(node, args, self.origin, self.type_of)
         if isinstance(node, exp.Cast):
