@@ -24,7 +24,7 @@ class _Side:
         self, session: Session, name: str, columns: Columns, keys: tuple[str, ...], schema: pa.Schema, *, weighted: bool
     ) -> None:
         self.pending: Batches = []
-        present = " WHERE " + " AND ".join(f"{quote(k)} IS NOT NULL" for k in keys)
+        present = " WHERE " + (" AND ".join(f"{quote(k)} IS NOT NULL" for k in keys) or "true")
         self._raw: Slot | None = None
         self._take: Statement | None = None
         delta = f"{name}_delta"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -50,13 +51,24 @@ def freeze(row: Sequence[Any]) -> Row:
     return tuple(map(one, row))
 
 
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    # opening a database takes longer than most answers
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'; SET integer_division = true; SET error_on_division_by_zero = false")
+    return con
+
+
 def batch_answer(sql: str, tables: dict[str, pa.Table]) -> Bag:
     """DuckDB's answer to `sql` over `tables`."""
-    with duckdb.connect() as con:
-        con.execute("SET TimeZone = 'UTC'; SET integer_division = true; SET error_on_division_by_zero = false")
-        for name, table in tables.items():
-            con.register(name, table)
+    con = _connection()
+    for name, table in tables.items():
+        con.register(name, table)
+    try:
         return fold(Counter(), con.sql(sql).to_arrow_table().to_batches())
+    finally:
+        for name in tables:
+            con.unregister(name)
 
 
 def cuts(rng: random.Random, batch: pa.RecordBatch, pieces: int) -> list[pa.RecordBatch]:
