@@ -9,7 +9,7 @@ class RowDecoder:
         self, plans: tuple[ColumnPlan, ...], csv: tuple[int, int, bytes, tuple[int, ...]] | None = None
     ) -> None: ...
     def decode_lines(
-        self, data: Any, max_records: int = -1
+        self, data: Any, max_records: int = -1, limit: int = -1, final: bool = True
     ) -> tuple[int, list[pa.Array], list[tuple[int, int, int, str]], int]: ...
     def decode_payloads(
         self, data: Any, offsets: Any, skip: Any = None

@@ -41,19 +41,30 @@ class Decoder(Protocol):
     schema: pa.Schema
 
     def decode_buffer(
-        self, buf: Bytes, base_offset: int = 0, *, prefix: str = "", max_records: int | None = None
+        self,
+        buf: Bytes,
+        base_offset: int = 0,
+        *,
+        prefix: str = "",
+        max_records: int | None = None,
+        limit: int | None = None,
+        final: bool = True,
     ) -> Decoded:
         """Decode newline-separated records.
 
         Parameters
         ----------
         buf : bytes-like
-            Under 2 GiB, whole records; the last newline may be missing.
+            Under 2 GiB.
         base_offset : int
             Where `buf` stands in its source, in bytes. A bad record's offset is `prefix` followed by ``base_offset +``
             its first byte.
         max_records : int, optional
-            Stop after so many; ``Decoded.consumed`` then says where to go on.
+            Stop after so many; ``Decoded.consumed`` says where to go on.
+        limit : int, optional
+            Begin no record at this byte of `buf` or after.
+        final : bool
+            Nothing follows `buf`: its last record needs no newline. Else a record without its end is left.
         """
         ...
 

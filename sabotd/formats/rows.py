@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -57,18 +58,26 @@ class RecordDecoder:
     def __init__(
         self,
         columns: Columns,
-        csv: tuple[int, int, bytes, tuple[int, ...]] | None = None,
+        csv_plan: tuple[int, int, bytes, tuple[int, ...]] | None = None,
     ) -> None:
         plans: tuple[ColumnPlan, ...] = plan_columns((c.name, c.type) for c in columns)
         self.schema = pa.schema([pa.field(p.name, p.type) for p in plans])
-        self._rows = RowDecoder(plans, csv)
+        self._rows = RowDecoder(plans, csv_plan)
 
     def decode_buffer(
-        self, buf: Bytes, base_offset: int = 0, *, prefix: str = "", max_records: int | None = None
+        self,
+        buf: Bytes,
+        base_offset: int = 0,
+        *,
+        prefix: str = "",
+        max_records: int | None = None,
+        limit: int | None = None,
+        final: bool = True,
     ) -> Decoded:
         """Decode newline-separated records; see `Decoder`."""
-        limit = -1 if max_records is None else max_records
-        rows, arrays, bad, consumed = self._rows.decode_lines(buf, limit)
+        rows, arrays, bad, consumed = self._rows.decode_lines(
+            buf, -1 if max_records is None else max_records, -1 if limit is None else limit, final
+        )
         errors: list[BadRecord] = []
         if bad:
             view = memoryview(buf)
@@ -130,6 +139,17 @@ def csv_rules(options: Mapping[str, str]) -> tuple[int, int, bytes]:
     return delimiter, quote, csv_option(options, "csv.null", "").encode()
 
 
+def header_names(line: bytes, options: Mapping[str, str]) -> list[str]:
+    """Return the field names of a header line."""
+    delimiter, quote, _ = csv_rules(options)
+    text = line.decode("utf-8-sig").rstrip("\r\n")
+    rows = csv.reader(
+        [text], delimiter=chr(delimiter), quotechar=chr(quote) if quote >= 0 else None,
+        quoting=csv.QUOTE_MINIMAL if quote >= 0 else csv.QUOTE_NONE,
+    )
+    return [name.strip() for name in next(rows, [])]
+
+
 def csv_decoder(
     columns: Columns, declared: Columns, options: Mapping[str, str], field_names: Sequence[str] | None = None
 ) -> RecordDecoder:
@@ -173,16 +193,26 @@ class RawDecoder:
         self.schema = pa.schema([pa.field(c.name, t) for c, t in zip(columns, types, strict=True)])
 
     def decode_buffer(
-        self, buf: Bytes, base_offset: int = 0, *, prefix: str = "", max_records: int | None = None
+        self,
+        buf: Bytes,
+        base_offset: int = 0,
+        *,
+        prefix: str = "",
+        max_records: int | None = None,
+        limit: int | None = None,
+        final: bool = True,
     ) -> Decoded:
         """Give a row a line, without its newline; see `Decoder`."""
         data = np.frombuffer(buf, np.uint8)
         ends = np.flatnonzero(data == 10)
-        if len(data) and (not len(ends) or ends[-1] != len(data) - 1):
+        if final and len(data) and (not len(ends) or ends[-1] != len(data) - 1):
             ends = np.append(ends, len(data))
         if max_records is not None:
             ends = ends[:max_records]
         starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+        if limit is not None:
+            starts = starts[: np.searchsorted(starts, limit)]
+            ends = ends[: len(starts)]
         consumed = int(min(ends[-1] + 1, len(data))) if len(ends) else 0
         # a row a line: lines and the newlines between them take turns
         bounds = np.empty(2 * len(ends) + 1, np.int64)

@@ -83,6 +83,7 @@ cdef enum:
     E_CONTROL = 7
     E_FIELDS = 8
     E_QUOTE = 9
+    E_PARTIAL = 10
 
 cdef enum:
     MAX_KEYS = 256

@@ -7,6 +7,7 @@ cdef struct CsvRules:
     Py_ssize_t null_length
     int n_fields
     int* children
+    bint partial  # more may follow the buffer: a record without its end is left
 
 
 cdef Text csv_quoted(Context* c, CsvRules* rules, Text p, Text* text, Text* text_end) noexcept nogil:
@@ -92,12 +93,14 @@ cdef Text read_line(Context* c, CsvRules* rules, Column* root, Text p) noexcept 
         quoted = p < c.end and rules.quote >= 0 and p[0] == rules.quote
         if quoted:
             p = csv_quoted(c, rules, p, &text, &stop)
-            if p == NULL or (p < c.end and p[0] != rules.delimiter and p[0] != c"\n" and p[0] != c"\r"):
+            if p == NULL and rules.partial and c.code != E_MEMORY:
+                return fail(c, E_PARTIAL, begin)
+            if p != NULL and p < c.end and p[0] == c"\r" and (p + 1 == c.end or p[1] == c"\n"):
+                p += 1
+            if p == NULL or (p < c.end and p[0] != rules.delimiter and p[0] != c"\n"):
                 fail(c, E_QUOTE if c.code != E_MEMORY else E_MEMORY, begin)
                 p = <Text>memchr(begin, c"\n", c.end - begin)
                 return c.end if p == NULL else p + 1
-            if p < c.end and p[0] == c"\r":
-                p += 1
         else:
             text = p
             p = sb_field_end(p, c.end, c.lim, rules.delimiter)
@@ -114,6 +117,8 @@ cdef Text read_line(Context* c, CsvRules* rules, Column* root, Text p) noexcept 
         p += 1
     if p < c.end:
         p += 1
+    elif rules.partial:
+        return fail(c, E_PARTIAL, begin)
     if place != rules.n_fields:
         c.code = E_FIELDS
         c.column = place
@@ -126,11 +131,12 @@ cdef Text read_line(Context* c, CsvRules* rules, Column* root, Text p) noexcept 
 
 
 cdef Text csv_record(Context* c, CsvRules* rules, Column* root, Errors* errors, int64_t payload, Text p) noexcept nogil:
-    """Read a record and note it if it is bad; NULL when memory is out."""
+    """Read a record and note it if it is bad; NULL when memory is out or the record has no end yet."""
     cdef int64_t row = root.length
     cdef Text begin = p, last
     p = read_line(c, rules, root, p)
     if p == NULL:
+        roll_back(root, row)
         return NULL
     if c.code != E_NONE:
         if c.code == E_MEMORY:

@@ -102,8 +102,17 @@ cdef class RowDecoder:
         free(self.rules.children)
         free(self.context.scratch)
 
-    def decode_lines(self, object data, int64_t max_records=-1):
+    def decode_lines(self, object data, int64_t max_records=-1, int64_t limit=-1, bint final=True):
         """Decode newline-separated records.
+
+        Parameters
+        ----------
+        max_records : int
+            Stop after so many; -1: no limit.
+        limit : int
+            Begin no record at this byte or after; -1: no limit.
+        final : bool
+            Nothing follows the buffer: its last record needs no newline. Else a record without its end is left.
 
         Returns
         -------
@@ -112,12 +121,12 @@ cdef class RowDecoder:
         errors : list of (int, int, int, str)
             Record number in the call, first byte, byte past the end, and what is wrong.
         consumed : int
-            Bytes read; less than all only with `max_records`.
+            Bytes used up.
         """
         cdef _View view = _View(data)
         cdef Errors errors
         cdef int64_t records = 0
-        cdef Text p = <Text>view.view.buf, end, line_end, begin
+        cdef Text p = <Text>view.view.buf, end, line_end, begin, line, stop
         memset(&errors, 0, sizeof(errors))
         self._check(view.view.len)
         begin = p
@@ -125,19 +134,25 @@ cdef class RowDecoder:
         self.context.begin = begin
         self.context.lim = end
         self.context.end = end
+        self.rules.partial = not final
+        stop = end if limit < 0 or limit > view.view.len else begin + limit
         with nogil:
-            while p < end and records != max_records:
+            while p < stop and records != max_records:
                 if self.is_csv:
-                    p = skip_blank_lines(p, end)
-                    if p == end:
+                    line = skip_blank_lines(p, end)
+                    if line >= stop:
+                        p = line
                         break
-                    p = csv_record(&self.context, &self.rules, self.root, &errors, records, p)
-                    if p == NULL:
+                    line = csv_record(&self.context, &self.rules, self.root, &errors, records, line)
+                    if line == NULL:
                         break
+                    p = line
                     records += 1
                     continue
                 line_end = <Text>memchr(p, c"\n", end - p)
                 if line_end == NULL:
+                    if not final:
+                        break
                     line_end = end
                 p = sb_skip_space(p, line_end)
                 if p < line_end:
@@ -179,6 +194,7 @@ cdef class RowDecoder:
         cdef bint ordered = True
         memset(&errors, 0, sizeof(errors))
         self._check(view.view.len)
+        self.rules.partial = False
         if mask is not None and mask.view.len < n:
             raise ValueError("skip is shorter than the payloads")
         self.context.begin = base
