@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, auto_pickle=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, auto_pickle=False
 """Whole-batch kernels over the Arrow C data interface: value hash, counting sort, gather.
 
 Knows nothing of tasks or transport. ``_fallback.py`` is the same in plain Python, bit for bit.

@@ -175,8 +175,9 @@ def test_a_peer_stops_though_nobody_reads_its_streams(here, peer):
         threading.Event().wait(0.01)
     # both pools and the socket between are full now
     assert peer.close() == 0
-    with pytest.raises(ShuffleError, match="unregistered at agent 'peer'"):
-        channel.poll()
+    with pytest.raises(ShuffleError, match="unregistered at agent 'peer'"):  # noqa: PT012
+        while True:
+            next_frame(channel)
 
 
 def test_a_peer_stops_cleanly_with_streams_open(here, peer):

@@ -1,0 +1,252 @@
+"""What the shuffle costs: the kernels beside memcpy and numpy, the hop between two processes beside a raw socket.
+
+Run as ``python bench/shuffle.py``. Figures of one run stand side by side; compare the ratios, not runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pyarrow as pa
+
+from cython_shuffle import _kernels
+from cython_shuffle.frames import Barrier, FrameKind
+from cython_shuffle.partitioner import Partitioner
+from cython_shuffle.shuffle_manager import InputChannel, ShuffleEdgeInfo, ShuffleManager
+from cython_shuffle.transport import FlightEndpoint
+
+PARTS = 16
+POOL_BYTES = 256 << 20
+SCHEMA = pa.schema([(name, pa.int64()) for name in "kxyz"])
+ROW_BYTES = 32
+RAW_CHUNK_BYTES = 1 << 20
+
+
+def best_rate(work: Callable[[], object], rows: int, seconds: float) -> float:
+    """Rows a second of the best of many runs of `work`."""
+    work()
+    best = float("inf")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - started)
+    return rows / best
+
+
+def batch_of(rows: int) -> pa.RecordBatch:
+    """Four int64 columns with many keys."""
+    rng = np.random.default_rng(7)
+    return pa.record_batch([pa.array(rng.integers(0, 1 << 40, rows)) for _ in SCHEMA], schema=SCHEMA)
+
+
+def kernels(rows: int, seconds: float) -> None:
+    """Print the table of the kernels for batches of `rows`."""
+    batch = batch_of(rows)
+    text = pa.array([f"user-{k % 100_003}" for k in range(rows)])
+    strings = pa.record_batch([text, text], names=["s", "t"])
+    destinations = array("H", [g * PARTS // 128 for g in range(128)])
+    assigned = _kernels.assign(batch, [0], destinations)
+    _, order, target = _kernels.counting_sort(assigned, PARTS)
+    indices = pa.Array.from_buffers(pa.uint32(), rows, [None, order])
+    index_array = indices.to_numpy()
+    arrays = [column.to_numpy() for column in batch.columns]
+    copies = [np.empty_like(a) for a in arrays]
+    partitioner = Partitioner(SCHEMA, ["k"], PARTS)
+    by_text = Partitioner(strings.schema, ["s"], PARTS)
+    table: list[tuple[str, Callable[[], object]]] = [
+        ("memcpy of the four columns", lambda: [np.copyto(c, a) for c, a in zip(copies, arrays, strict=True)]),
+        ("hash one key to a destination", lambda: _kernels.assign(batch, [0], destinations)),
+        ("counting sort", lambda: _kernels.counting_sort(assigned, PARTS)),
+        ("gather four columns", lambda: _kernels.gather(batch, range(4), order, target)),
+        ("pyarrow take of four columns", lambda: batch.take(indices)),
+        ("numpy take of four columns", lambda: [np.take(a, index_array) for a in arrays]),
+        (f"partition into {PARTS} (all of it)", lambda: partitioner.partition(batch)),
+        ("the same, two string columns", lambda: by_text.partition(strings)),
+    ]
+    print(f"\nkernels, one core, batches of {rows:,} rows, four int64 columns")
+    print(f"  {'':36} {'M rows/s':>9} {'of memcpy':>10}")
+    reference = 0.0
+    for name, work in table:
+        rate = best_rate(work, rows, seconds)
+        reference = reference or rate
+        print(f"  {name:36} {rate / 1e6:9.0f} {rate / reference:10.2f}")
+
+
+def edge_info(kind: str, tasks: int) -> ShuffleEdgeInfo:
+    """An edge between `tasks` tasks on each side."""
+    return ShuffleEdgeInfo(
+        "edge",
+        kind,
+        ("k",) if kind == "HASH" else (),
+        SCHEMA,
+        tuple(f"up/{i}" for i in range(tasks)),
+        tuple(f"down/{i}" for i in range(tasks)),
+    )
+
+
+def write_side(folder: str, kind: str, tasks: int, total_bytes: int) -> None:
+    """Write as the upstream process, until the input closes."""
+    endpoint, manager, info = start_side(folder, "up", kind, tasks)
+    batch = batch_of(1 << 16)
+    batches = total_bytes // (batch.num_rows * ROW_BYTES) // tasks
+
+    def write(task: str) -> None:
+        writer = manager.writer("job", "edge", task)
+        for _ in range(batches):
+            writer.write(batch)
+        writer.barrier(Barrier(1))
+        writer.end()
+
+    for task in info.upstream:
+        threading.Thread(target=write, args=(task,)).start()
+    sys.stdin.read()
+    manager.stop()
+    endpoint.stop()
+
+
+def start_side(folder: str, side: str, kind: str, tasks: int) -> tuple[FlightEndpoint, ShuffleManager, ShuffleEdgeInfo]:
+    """Start an agent; both sides know the same edge."""
+    where = {name: f"grpc+unix://{folder}/{name}.sock" for name in ("up", "down")}
+    endpoint = FlightEndpoint(where[side], name=side)
+    endpoint.start()
+    manager = ShuffleManager(side, endpoint, POOL_BYTES)
+    manager.start()
+    info = edge_info(kind, tasks)
+    locations = dict.fromkeys(info.upstream, where["up"]) | dict.fromkeys(info.downstream, where["down"])
+    manager.register_shuffle("job", 1, info, locations)
+    return endpoint, manager, info
+
+
+class Reader(threading.Thread):
+    """One downstream task: reads its channels to the end, and when the first frame came."""
+
+    def __init__(self, channels: list[InputChannel]) -> None:
+        super().__init__()
+        self._channels = channels
+        self.rows = 0
+        self.first_s = float("inf")
+
+    def run(self) -> None:
+        heard = threading.Event()
+        for channel in self._channels:
+            channel.set_listener(heard.set)
+        left = list(self._channels)
+        while left:
+            heard.clear()
+            progress = False
+            for channel in list(left):
+                frame = channel.poll()
+                if frame is None:
+                    continue
+                progress = True
+                self.first_s = min(self.first_s, time.perf_counter())
+                if frame.batch is not None:
+                    self.rows += frame.batch.num_rows
+                if frame.kind is FrameKind.END:
+                    left.remove(channel)
+            if not progress:
+                heard.wait()
+
+
+def child(*arguments: object) -> subprocess.Popen[bytes]:
+    """Start a second process that runs one side."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE)
+
+
+def flight_hop(kind: str, tasks: int, total_bytes: int) -> float:
+    """Bytes a second from a second process, through the whole shuffle, from the first frame to the last."""
+    with tempfile.TemporaryDirectory(prefix="sabot-") as folder:
+        writer = child("--write", folder, kind, tasks, total_bytes)
+        endpoint, manager, info = start_side(folder, "down", kind, tasks)
+        readers = [Reader(manager.read_partition("job", "edge", task)) for task in info.downstream]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        seconds = time.perf_counter() - min(reader.first_s for reader in readers)
+        assert writer.stdin is not None
+        writer.stdin.close()
+        writer.wait()
+        manager.stop()
+        endpoint.stop()
+    return sum(reader.rows for reader in readers) * ROW_BYTES / seconds
+
+
+def raw_side(path: str, total_bytes: int) -> None:
+    """Send bytes over a plain Unix socket, as the other process."""
+    chunk = os.urandom(RAW_CHUNK_BYTES)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        for _ in range(total_bytes // len(chunk)):
+            connection.sendall(chunk)
+
+
+def raw_socket(total_bytes: int) -> float:
+    """Bytes a second of a plain Unix socket between two processes, read into one buffer."""
+    with tempfile.TemporaryDirectory(prefix="sabot-") as folder, socket.socket(socket.AF_UNIX) as server:
+        path = f"{folder}/raw.sock"
+        server.bind(path)
+        server.listen()
+        writer = child("--raw", path, total_bytes)
+        connection, _ = server.accept()
+        buffer = bytearray(RAW_CHUNK_BYTES)
+        with connection:
+            received = connection.recv_into(buffer)
+            started = time.perf_counter()
+            while n := connection.recv_into(buffer):
+                received += n
+            seconds = time.perf_counter() - started
+        assert writer.stdin is not None
+        writer.stdin.close()
+        writer.wait()
+    return received / seconds
+
+
+def hop(total_bytes: int) -> None:
+    """Print the table of the hop between two processes."""
+    print(f"\nhop between two processes over a Unix socket, {total_bytes >> 20:,} MiB, best of three")
+    print(f"  {'':36} {'GB/s':>9} {'of raw':>10}")
+    raw = max(raw_socket(total_bytes) for _ in range(3))
+    print(f"  {'raw socket':36} {raw / 1e9:9.2f} {1:10.2f}")
+    for kind, tasks in (("FORWARD", 1), ("HASH", 2), ("HASH", 4)):
+        rate = max(flight_hop(kind, tasks, total_bytes) for _ in range(3))
+        name = f"shuffle, {kind} {tasks} to {tasks} tasks"
+        print(f"  {name:36} {rate / 1e9:9.2f} {rate / raw:10.2f}")
+
+
+def main() -> None:
+    """Run both tables, or a side of the second."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--raw", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=0.3, help="time for each kernel")
+    parser.add_argument("--megabytes", type=int, default=512, help="what goes over the hop")
+    options = parser.parse_args()
+    if options.write:
+        folder, kind, tasks, total_bytes = options.write
+        write_side(folder, kind, int(tasks), int(total_bytes))
+    elif options.raw:
+        raw_side(options.raw[0], int(options.raw[1]))
+    else:
+        for rows in (8_192, 65_536, 1_048_576):
+            kernels(rows, options.seconds)
+        hop(options.megabytes << 20)
+
+
+if __name__ == "__main__":
+    main()
