@@ -22,7 +22,7 @@ class BadRecord:
 
 @dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """Rows of one split in the order of the split: exactly the columns of ``SourceOp.columns``, in their Arrow types."""
+    """Rows of one split in its order: exactly the columns of ``SourceOp.columns``, in their Arrow types."""
 
     split: str
     batch: pa.RecordBatch
@@ -31,8 +31,11 @@ class SourceBatch:
 
 @dataclass(slots=True)
 class SourceStatus:
-    """What a reader tells the control plane: `state` in one line ('' when all is well, else e.g.
-    'broker unreachable, retry in 4 s'); `splits` it owns now; rows and bytes read; records that did not decode."""
+    """What a reader tells the control plane.
+
+    `state` in one line ('' when all is well, else e.g. 'broker unreachable, retry in 4 s'); `splits` it owns now, by the
+    names of its batches; rows and bytes read; records that did not decode.
+    """
 
     state: str = ""
     splits: tuple[str, ...] = ()
@@ -96,7 +99,7 @@ class SinkWriter(Protocol):
     """Writes one sink task's rows. One thread calls it."""
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Take rows (``SinkOp.columns``, and ``__weight`` if weighted); may buffer; may block (that is back pressure)."""
+        """Take rows (``SinkOp.columns``, and ``__weight`` if weighted); may buffer; may block (back pressure)."""
         ...
 
     def flush(self, epoch: int) -> None:
@@ -150,7 +153,10 @@ class Connector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
-    """An option of WITH (...): for checking at CREATE, completion and docs. `kind`: str, int, float, bool, duration, enum."""
+    """An option of WITH (...): for checking at CREATE, completion and docs.
+
+    `kind`: str, int, float, bool, duration, enum.
+    """
 
     kind: str
     default: str | None = None

@@ -43,11 +43,14 @@ class SinkOnlyConnector(Connector):
         raise SqlError(msg, sqlstate="0A000")
 
 
+_OPTIONS: Final[dict[str, OptionSpec]] = {}
+
+
 class BlackholeConnector(SinkOnlyConnector):
     """Throws rows away."""
 
     name = "blackhole"
-    options: dict[str, OptionSpec] = {}
+    options = _OPTIONS
 
     def open_sink(self, op: SinkOp, index: int, parallelism: int) -> BlackholeWriter:
         return BlackholeWriter()

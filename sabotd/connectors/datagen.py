@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from planner.task_spec import Columns, ColumnSpec, SinkOp, SourceOp
+from planner.task_spec import Columns, SinkOp, SourceOp
 from sabot.errors import SqlError
 from sabot.schema import arrow_schema, arrow_type, struct_fields
 from sabotd.connectors.base import Connector, OptionSpec, SinkWriter
@@ -30,7 +30,10 @@ _OPTIONS: Final[dict[str, OptionSpec]] = {
     "splits": OptionSpec("int", doc="stripes of the sequence; by default one a task", of=_SOURCE),
     "seed": OptionSpec("int", "0", doc="of every field without its own", of=_SOURCE),
     "fields.": OptionSpec(
-        "str", prefix=True, doc="fields.<column>.kind | start | end | step | min | max | length | max_past | seed", of=_SOURCE
+        "str",
+        prefix=True,
+        doc="fields.<column>.kind | start | end | step | min | max | length | max_past | seed",
+        of=_SOURCE,
     ),
 }
 _RULES: Final = ("kind", "start", "end", "step", "min", "max", "length", "max_past", "seed")
@@ -132,7 +135,9 @@ def _sequence(rules: _Rules, arrow: pa.DataType) -> _Field:
         start = _moment_us(rules)
         step_us = round(rules.duration_s("step", 1.0) * 1e6)
         return _Field(lambda n: pa.array(n * step_us + start, pa.timestamp("us")).cast(arrow))
-    if not (pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or arrow == pa.string() or pa.types.is_decimal(arrow)):
+    if not (
+        pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or arrow == pa.string() or pa.types.is_decimal(arrow)
+    ):
         raise rules.refuse("kind", f"'random': there is no sequence of {arrow}")
     start, end = rules.whole("start", 0) or 0, rules.whole("end")
     if end is not None and end < start:
@@ -169,7 +174,9 @@ def _random_field(rules: _Rules, arrow: pa.DataType) -> _Make:
         def make_int(n: np.ndarray) -> pa.Array:
             x = _random(n, seed)
             x = x if whole is None else x % whole
-            return pa.array((x + np.uint64(low % 2**64)).view(np.int64 if low < 0 or high < 2**63 else np.uint64)).cast(arrow)
+            return pa.array((x + np.uint64(low % 2**64)).view(np.int64 if low < 0 or high < 2**63 else np.uint64)).cast(
+                arrow
+            )
 
         return make_int
     if pa.types.is_floating(arrow) or pa.types.is_decimal(arrow):
@@ -196,7 +203,9 @@ def _random_field(rules: _Rules, arrow: pa.DataType) -> _Make:
 
         def make_time(n: np.ndarray) -> pa.Array:
             now_us = time.time_ns() // 1000
-            return pa.array(now_us - (_unit(n, seed) * past_us).astype(np.int64), pa.timestamp("us")).cast(arrow, safe=False)
+            return pa.array(now_us - (_unit(n, seed) * past_us).astype(np.int64), pa.timestamp("us")).cast(
+                arrow, safe=False
+            )
 
         return make_time
     raise SqlError(f"datagen makes no {arrow} for {rules.path!r}", hint="leave the column out", sqlstate="0A000")
@@ -231,7 +240,9 @@ def _check_paths(columns: Columns, options: Mapping[str, str]) -> None:
             raise SqlError(msg, hint=did_you_mean(path, paths), sqlstate="42703")
         if rule not in _RULES:
             msg = f"option {option!r} has no rule {rule!r}"
-            raise SqlError(msg, hint=did_you_mean(rule, _RULES) or f"the rules are {', '.join(_RULES)}", sqlstate="HV00D")
+            raise SqlError(
+                msg, hint=did_you_mean(rule, _RULES) or f"the rules are {', '.join(_RULES)}", sqlstate="HV00D"
+            )
 
 
 def _total(fields: list[_Field], options: Mapping[str, str]) -> int | None:
@@ -254,9 +265,7 @@ def _rate(options: Mapping[str, str], total: int | None) -> float | None:
 class DatagenReader(GeneratedReader):
     """Makes the rows of one task."""
 
-    def __init__(
-        self, op: SourceOp, index: int, parallelism: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, op: SourceOp, index: int, parallelism: int, clock: Callable[[], float] = time.monotonic) -> None:
         # sequences of columns that nobody reads end the source too
         total = _total(_fields(op.declared or op.columns, op.options), op.options)
         splits = read_at_least(op.options, "splits", 1) or parallelism
@@ -284,9 +293,7 @@ class DatagenConnector(Connector):
         _rate(op.options, _total(_fields(op.columns, op.options), op.options))
 
     def is_finite(self, options: Mapping[str, str]) -> bool:
-        return "rows" in options or any(
-            name.startswith("fields.") and name.endswith(".end") for name in options
-        )
+        return "rows" in options or any(name.startswith("fields.") and name.endswith(".end") for name in options)
 
     def open_source(self, op: SourceOp, index: int, parallelism: int) -> DatagenReader:
         return DatagenReader(op, index, parallelism)

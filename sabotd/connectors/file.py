@@ -37,7 +37,10 @@ _OPTIONS: Final[dict[str, OptionSpec]] = {
         "bool", "false", doc=f"write a stream with retractions as CSV, with the column {CHANGE_COLUMN!r}", of=_SINK
     ),
     "layout": OptionSpec(
-        "enum", choices=("folder", "append"), doc="a file an epoch, or one file that grows; by the path's ending", of=_SINK
+        "enum",
+        choices=("folder", "append"),
+        doc="a file an epoch, or one file that grows; by the path's ending",
+        of=_SINK,
     ),
 }
 INCLUDE_TYPES: Final = {"file": ("VARCHAR",)}

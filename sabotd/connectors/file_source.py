@@ -263,5 +263,3 @@ def check_first_file(op: SourceOp, columns: Columns, declared: Columns) -> None:
                 decoder_of(op, columns, declared, file.readline(), first.path)
     except OSError as problem:
         raise ConnectorError(f"path {path!r} cannot be read: {problem.strerror}") from problem
-
-

@@ -288,7 +288,7 @@ class GzipUnit(LinesUnit):
             return None
         try:
             if self._stream is None:
-                self._stream = gzip.open(self.file.path, "rb")
+                self._stream = gzip.GzipFile(self.file.path, "rb")
                 line = self._stream.readline() if self._has_header else None
                 self._decoder = self._open_decoder(line)
                 self.position = max(self.position, len(line or b""))

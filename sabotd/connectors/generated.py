@@ -180,4 +180,4 @@ class GeneratedReader(ABC):
         self._woken.set()
 
     def close(self) -> None:
-        """Nothing is held."""
+        self._woken.set()

@@ -72,7 +72,10 @@ _OPTIONS: Final[dict[str, OptionSpec]] = {
     "nexmark.event.num": OptionSpec("int", doc="the same as events", of=_SOURCE),
     "rate": OptionSpec("int", doc="events of all three kinds a second, over all tasks; none: no limit", of=_SOURCE),
     "event_rate": OptionSpec(
-        "int", str(DEFAULT_EVENT_RATE), doc="events a second of event time; by default the rate, if there is one", of=_SOURCE
+        "int",
+        str(DEFAULT_EVENT_RATE),
+        doc="events a second of event time; by default the rate, if there is one",
+        of=_SOURCE,
     ),
     "seed": OptionSpec("int", "0", doc="another seed, other events", of=_SOURCE),
     "start_time": OptionSpec("str", DEFAULT_START, doc="event time of the first event", of=_SOURCE),
@@ -122,14 +125,10 @@ def make_generator(columns: Columns, options: Mapping[str, str]) -> Generator:
 class NexmarkReader(GeneratedReader):
     """Reads the stripes of one task. A stripe is whole cycles of events, so that event time goes evenly in each."""
 
-    def __init__(
-        self, op: SourceOp, index: int, parallelism: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, op: SourceOp, index: int, parallelism: int, clock: Callable[[], float] = time.monotonic) -> None:
         rate = read_at_least(op.options, "rate", 1)
         splits = read_at_least(op.options, "splits", 1) or parallelism
-        super().__init__(
-            Stripes(CYCLE, splits), index, parallelism, total=_events(op.options), rate=rate, clock=clock
-        )
+        super().__init__(Stripes(CYCLE, splits), index, parallelism, total=_events(op.options), rate=rate, clock=clock)
         self._schema = pa.schema([pa.field(c.name, arrow_type(c.type)) for c in op.columns])
         self._places = _OF_TABLE.get(_table(op.options) or "")
         self._generator = make_generator(op.columns, op.options)

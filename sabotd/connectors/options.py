@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 
 from sabot.errors import SqlError
@@ -95,7 +96,7 @@ def read_float(options: Mapping[str, str], name: str, default: float | None = No
         value = float(options[name])
     except ValueError as problem:
         raise _wrong(name, options[name], "a number") from problem
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise _wrong(name, options[name], "a finite number")
     return value
 
@@ -117,7 +118,9 @@ def read_duration_s(options: Mapping[str, str], name: str, default: float = 0.0)
     try:
         return parse_duration(options[name])
     except ValueError as problem:
-        raise _wrong(name, options[name], "a duration", "write a number and a unit, as in '100ms' or '10s'") from problem
+        raise _wrong(
+            name, options[name], "a duration", "write a number and a unit, as in '100ms' or '10s'"
+        ) from problem
 
 
 def read_at_least(options: Mapping[str, str], name: str, least: int, default: int | None = None) -> int | None:

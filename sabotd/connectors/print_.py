@@ -46,14 +46,17 @@ class PrintWriter:
         self._lines.clear()
 
 
+_OPTIONS: Final[dict[str, OptionSpec]] = {
+    "prefix": OptionSpec("str", doc="what stands before each row; the sink's name by default", of=("sink",)),
+    "stream": OptionSpec("enum", "stderr", choices=("stdout", "stderr"), doc="where to", of=("sink",)),
+}
+
+
 class PrintConnector(SinkOnlyConnector):
     """Shows rows where the daemon runs."""
 
     name = "print"
-    options: dict[str, OptionSpec] = {
-        "prefix": OptionSpec("str", doc="what stands before each row; the sink's name by default", of=("sink",)),
-        "stream": OptionSpec("enum", "stderr", choices=("stdout", "stderr"), doc="where to", of=("sink",)),
-    }
+    options = _OPTIONS
 
     def open_sink(self, op: SinkOp, index: int, parallelism: int) -> PrintWriter:
         return PrintWriter(op, sys.stdout if op.options.get("stream", "stderr").lower() == "stdout" else sys.stderr)

@@ -113,9 +113,7 @@ def format_name(text: str | None, default: str = "json") -> str:
     return name
 
 
-def make_decoder(
-    format: str | None, columns: Columns, declared: Columns, options: Mapping[str, str]
-) -> Decoder:
+def make_decoder(format: str | None, columns: Columns, declared: Columns, options: Mapping[str, str]) -> Decoder:
     """Make a decoder of `columns`, which are `declared` after pruning (INCLUDE columns in neither).
 
     Raises

@@ -76,7 +76,9 @@ def _json(value: str, type: str, depth: int = 0) -> str:
         return f"CASE WHEN {value} IS NULL THEN 'null' ELSE '[' || {text} || ']' END"
     if type.strip().upper() in ("JSON", "JSONB"):
         # a newline can only be space between tokens, and would end the record
-        text = f"CASE WHEN json_valid({value}) THEN translate({value}, chr(10) || chr(13), '  ') ELSE to_json({value}) END"
+        text = (
+            f"CASE WHEN json_valid({value}) THEN translate({value}, chr(10) || chr(13), '  ') ELSE to_json({value}) END"
+        )
     elif pa.types.is_floating(arrow):
         text = f"CASE WHEN isfinite({value}) THEN {value}::VARCHAR ELSE to_json({value}::VARCHAR) END"
     elif pa.types.is_decimal(arrow) or pa.types.is_integer(arrow) or pa.types.is_boolean(arrow):
@@ -120,7 +122,7 @@ class _SqlEncoder:
 class _RawEncoder:
     """The one column as it is; NULL gives an empty record."""
 
-    header = None
+    header: bytes | None = None
 
     def encode(self, batch: pa.RecordBatch) -> pa.BinaryArray:
         return pc.fill_null(batch.column(0).cast(pa.binary()), b"")

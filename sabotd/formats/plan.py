@@ -93,7 +93,9 @@ def _plan_scalar(name: str, text: str, arrow: pa.DataType) -> ColumnPlan:
     if pa.types.is_float64(arrow):
         return ColumnPlan(name, Kind.DOUBLE, arrow, width=8, sql_type=text)
     if pa.types.is_decimal128(arrow):
-        return ColumnPlan(name, Kind.DECIMAL, arrow, width=16, precision=arrow.precision, scale=arrow.scale, sql_type=text)
+        return ColumnPlan(
+            name, Kind.DECIMAL, arrow, width=16, precision=arrow.precision, scale=arrow.scale, sql_type=text
+        )
     if pa.types.is_string(arrow):
         return ColumnPlan(name, Kind.VARCHAR, arrow, sql_type=text)
     if pa.types.is_binary(arrow):

@@ -20,7 +20,6 @@ from sabotd.formats.decode import Bytes, Decoded, Payloads
 from sabotd.formats.plan import ColumnPlan, plan_columns
 
 
-
 def make_batch(schema: pa.Schema, rows: int, arrays: Sequence[pa.Array]) -> pa.RecordBatch:
     """Return a batch of `rows` rows, also when there is no column."""
     if arrays:
@@ -144,7 +143,9 @@ def header_names(line: bytes, options: Mapping[str, str]) -> list[str]:
     delimiter, quote, _ = csv_rules(options)
     text = line.decode("utf-8-sig").rstrip("\r\n")
     rows = csv.reader(
-        [text], delimiter=chr(delimiter), quotechar=chr(quote) if quote >= 0 else None,
+        [text],
+        delimiter=chr(delimiter),
+        quotechar=chr(quote) if quote >= 0 else None,
         quoting=csv.QUOTE_MINIMAL if quote >= 0 else csv.QUOTE_NONE,
     )
     return [name.strip() for name in next(rows, [])]
@@ -230,7 +231,9 @@ class RawDecoder:
         if skip is not None:
             index = np.flatnonzero(np.frombuffer(skip, np.uint8) == 0).astype(np.int32)
             pieces = pieces.take(pa.array(index))
-        name = (lambda i: str(int(index[i]))) if record_offsets is None else (lambda i: str(record_offsets[index[i]]))
+        name = (
+            (lambda i: str(int(index[i]))) if record_offsets is None else (lambda i: str(record_offsets[int(index[i])]))
+        )
         (batch, rows), errors = self._typed(pieces, name)
         return Decoded(batch, errors, n, pa.array(index[rows]))
 
