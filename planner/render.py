@@ -7,6 +7,8 @@ from sqlglot import exp
 from sabot.schema import quote, struct_fields
 
 _AS_TEXT = ("JSON", "UUID")
+_SPELLED = {"INT": "INTEGER", "TEXT": "VARCHAR", "REAL": "FLOAT", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
+"""How the generator spells types that DuckDB spells otherwise."""
 
 
 def render(expression: exp.Expression) -> str:
@@ -19,7 +21,20 @@ def render(expression: exp.Expression) -> str:
     for division in copy.find_all(exp.Div):
         division.set("typed", False)
         division.set("safe", False)
-    return copy.sql("duckdb")
+    return copy.transform(_without_parentheses, copy=False).sql("duckdb")
+
+
+def _without_parentheses(node: exp.Expr) -> exp.Expr:
+    """Drop parentheses that say nothing; a struct's column keeps them, so that it is not taken for a table."""
+    while isinstance(node, exp.Paren) and not isinstance(node.parent, exp.Dot):
+        inner = node.this
+        if not isinstance(inner, exp.Column | exp.Dot | exp.Literal | exp.Paren):
+            break
+        inner.pop()
+        if node.parent is not None:
+            node.replace(inner)
+        node = inner
+    return node
 
 
 def render_as(expression: exp.Expression, type_text: str) -> str:
@@ -64,6 +79,9 @@ def _has_type(expression: exp.Expression, type_text: str) -> bool:
     inner = expression.unnest()
     if isinstance(inner, exp.Column | exp.Dot):
         return True
+    if isinstance(inner, exp.Predicate | exp.Connector | exp.Not):
+        return type_text == "BOOLEAN"
     if isinstance(inner, exp.Cast) and not isinstance(inner, exp.TryCast):
-        return bool(inner.to.sql("duckdb").upper() == type_text.upper())
+        written = inner.to.sql("duckdb").upper().replace(", ", ",")
+        return _SPELLED.get(written, written) == type_text.upper().replace(", ", ",")
     return False

@@ -104,6 +104,8 @@ class SinkTarget:
 
 SINGLE_TASK_CONNECTORS = ("file", "print")
 """Sinks whose output is one thing: written by one task."""
+ORDERLESS_CONNECTORS = ("blackhole",)
+"""Sinks that nobody reads the order of changes from."""
 
 
 def column_specs(schema: Schema) -> Columns:
@@ -457,9 +459,10 @@ class StreamPlanner:
         """Return the operator that writes the rows of `node` to `target`."""
         requires: Distribution = AnyDistribution()
         parallelism = self._spread(node)
-        if target.connector in SINGLE_TASK_CONNECTORS or (node.retracting and not node.stream_key):
+        ordered = node.retracting and target.connector not in ORDERLESS_CONNECTORS
+        if target.connector in SINGLE_TASK_CONNECTORS or (ordered and not node.stream_key):
             requires, parallelism = Single(), 1
-        elif node.retracting and node.stream_key:
+        elif ordered and node.stream_key:
             # the changes of a row stay in order: one writer a key
             requires = Hash(node.stream_key)
         op = SinkOp(
