@@ -253,7 +253,11 @@ class Connection:
     def columns_of(self, query: str) -> pa.Schema:
         """Return the columns that a statement would give, without running it."""
         self._check_open()
-        return self._calls.schema(messages.pack(pb.CommandStatementQuery(query=query)), query)
+        prepared = self._prepare(query)
+        self._close_prepared(prepared.prepared_statement_handle)
+        if not prepared.dataset_schema:
+            return pa.schema([])
+        return pa.ipc.read_schema(pa.py_buffer(prepared.dataset_schema))
 
     # ---- end ----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ _REUSE_CONNECTION = "arrow-flight-reuse-connection"
 _SCHEMES = ("grpc://", "grpc+tcp://", "grpc+tls://", "grpc+unix://")
 _AFTER_INTERRUPT_S = 2.0
 _INTERRUPT_AGAIN_S = 0.2
+_SIGNAL_CHECK_S = 0.1
 
 
 class _Helper:
@@ -48,7 +49,9 @@ class _Helper:
 
         self._jobs.put(job)
         try:
-            done.wait()
+            # in turns: a signal that comes on another thread, or just before the wait, wakes nobody
+            while not done.wait(_SIGNAL_CHECK_S):
+                pass
         except BaseException:
             # more than once: the first may come before there is something to cancel
             deadline = time.monotonic() + _AFTER_INTERRUPT_S
@@ -128,12 +131,6 @@ class Calls:
         with self.errors(sql):
             client = self._client_of(endpoint)
             return self.wait(lambda: client.do_get(endpoint.ticket, self._options), lambda: None)
-
-    def schema(self, command: bytes, sql: str | None = None) -> pa.Schema:
-        """Return the schema that a command would answer with."""
-        descriptor = flight.FlightDescriptor.for_command(command)
-        with self.errors(sql):
-            return self.wait(lambda: self._client.get_schema(descriptor, self._options).schema, lambda: None)
 
     def put(self, command: bytes, batch: pa.RecordBatch, sql: str | None = None) -> bytes:
         """Send a batch with a command; return the metadata that the server answered, empty if none."""

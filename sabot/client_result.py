@@ -62,7 +62,12 @@ class Result:
         self._drop: Callable[[], object] = _nothing
         self._ended = not is_query
         self._table: pa.Table | None = None
+        # no generator over this object is kept: it would hold it alive, and the query with it
+        self._kept: Iterator[pa.RecordBatch] | None = None
         self._rows: Iterator[Row] | None = None
+        self._current: pa.RecordBatch | None = None
+        self._taken = 0
+        self._begun = False
         if self._endpoints:
             try:
                 self._open_next()
@@ -83,9 +88,15 @@ class Result:
         SabotError
             When the query failed or was cancelled.
         """
+        if self._current is not None:
+            rest = self._current.slice(self._taken)
+            self._current = self._rows = None
+            if rest.num_rows:
+                return rest
         while self._stream is not None:
             batch = self._read(self._stream)
             if batch is not None:
+                self._begun = True
                 return batch
             if self._endpoints:
                 self._open_next()
@@ -109,8 +120,9 @@ class Result:
     def arrow(self) -> pa.Table:
         """Return the rest of the rows as a table; all of them, and again at the next call, if none were read before."""
         if self._table is None:
+            begun = self._begun
             table = pa.Table.from_batches(list(self.batches()), self.schema)
-            if self._rows is not None:
+            if begun:
                 return table
             self._table = table
         return self._table
@@ -135,10 +147,20 @@ class Result:
         return self
 
     def __next__(self) -> Row:
-        if self._rows is None:
-            source = self.batches() if self._table is None else iter(self._table.to_batches())
-            self._rows = (row for batch in source for row in _rows_of(batch))
-        return next(self._rows)
+        while True:
+            if self._rows is not None and (row := next(self._rows, None)) is not None:
+                self._taken += 1
+                return row
+            if self._table is not None and self._kept is None:
+                self._kept = iter(self._table.to_batches())
+            if self._kept is not None:
+                batch = next(self._kept, None)
+            else:
+                batch = self._current = self.read_batch()
+                self._taken = 0
+            if batch is None:
+                raise StopIteration
+            self._rows = _rows_of(batch)
 
     # ---- end ----------------------------------------------------------------------------------------------
 
@@ -167,7 +189,7 @@ class Result:
     def __repr__(self) -> str:
         if not self.is_query:
             return self.tag or "done"
-        if self.tag == "SUBSCRIBE" or self._rows is not None:
+        if self.tag == "SUBSCRIBE" or (self._begun and self._table is None):
             return f"<sabot.Result {self.tag} ({', '.join(self.schema.names)})>"
         return text_table(self.arrow(), _SHOWN_ROWS)
 
