@@ -55,7 +55,7 @@ bench-shuffle: setup ## the kernels and the Flight hop
 	$(BIN)/python bench/shuffle.py
 
 demo: setup ## ten seconds of a live view, then its plan
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python -m repl.demo
 
 docs: setup ## check that links in docs/ and README.md lead somewhere
 	$(BIN)/pytest -q tests/packaging/test_docs.py

@@ -80,6 +80,8 @@ def _run(args: argparse.Namespace) -> int:
     from repl.output import Format
     from repl.settings import Settings
     from repl.shell import Shell, error_text
+    from sabot.client import connect
+    from sabot.errors import SabotError
 
     try:
         connection = _connect(args)

@@ -10,11 +10,14 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 
 from sql_frontend.completion import KEYWORDS
 
-TYPES = (
-    "bigint", "blob", "boolean", "bytea", "char", "date", "decimal", "double", "float", "int", "integer", "interval",
-    "json", "jsonb", "map", "numeric", "real", "smallint", "struct", "text", "time", "timestamp", "timestamptz",
-    "tinyint", "uuid", "varchar",
+TYPES = frozenset(
+    {
+        "bigint", "blob", "boolean", "bytea", "date", "decimal", "double", "float", "int", "integer", "interval",
+        "json", "jsonb", "map", "numeric", "precision", "real", "smallint", "struct", "text", "time", "timestamp",
+        "timestamptz", "tinyint", "uuid", "varchar",
+    }
 )  # fmt: skip
+_WORDS = {word.lower() for keyword in KEYWORDS for word in keyword.split()} - TYPES
 
 
 class SabotLexer(RegexLexer):
@@ -37,8 +40,8 @@ class SabotLexer(RegexLexer):
             (r'"(?:""|[^"])*(?:"|\Z)', String.Name),
             (r"`[^`]*(?:`|\Z)", String.Name),
             (r"\d+(?:\.\d*)?(?:e[+-]?\d+)?\b|\.\d+", Number),
-            (words(TYPES, prefix=r"\b", suffix=r"\b"), Keyword.Type),
-            (words(tuple(word.lower() for word in KEYWORDS), prefix=r"\b", suffix=r"\b"), Keyword),
+            (words(sorted(TYPES), prefix=r"\b", suffix=r"\b"), Keyword.Type),
+            (words(sorted(_WORDS), prefix=r"\b", suffix=r"\b"), Keyword),
             (r"[a-z_][\w$]*(?=\s*\()", Name.Function),
             (r"[a-z_][\w$]*", Name),
             (r"[+*/<>=~!@#%^&|`?:-]+", Operator),

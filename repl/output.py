@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from repl.text import is_numeric, json_encoder, json_values, texts, visible
+from repl.text import is_numeric, json_encoder, json_values, texts, visible, visible_text
 
 CHUNK_ROWS = 1000
 """Rows by which column widths are found; later chunks may be wider."""
@@ -148,7 +148,7 @@ def table_lines(
 
 def shown_name(name: str) -> str:
     """Return a column's name on one line."""
-    return str(visible(pa.array([name]))[0].as_py()).replace("\n", "\\n")
+    return visible_text(name).replace("\n", "\\n")
 
 
 def header_lines(names: Sequence[str], widths: Sequence[int]) -> str:

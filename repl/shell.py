@@ -170,8 +170,9 @@ class Shell:
 
     def _write(self, query: Query, result: Result) -> None:
         settings = self.settings
-        live = is_subscription(result.schema)
-        if live and self.on_terminal and settings.format is Format.TABLE and not settings.expanded:
+        changes = is_subscription(result.schema)
+        live = changes or result.tag == "SUBSCRIBE"
+        if changes and self.on_terminal and settings.format is Format.TABLE and not settings.expanded:
             from repl.live import show
 
             show(query, result.schema, self.out, settings.null)
@@ -228,12 +229,10 @@ class Shell:
 
 def error_text(error: Exception) -> str:
     """Return an error as the user reads it."""
-    if isinstance(error, SqlError):
+    if isinstance(error, SabotError):
         from sql_frontend.render import render_error
 
-        return render_error(error).rstrip("\n")
-    if isinstance(error, SabotError):
-        return f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
+        return render_error(error)
     if isinstance(error, OSError) and error.filename:
         return f"error: {str(error.strerror).lower()}: {error.filename!r}"
     return f"error: {error}"

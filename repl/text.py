@@ -81,7 +81,12 @@ def visible(column: pa.Array) -> pa.Array:
     """
     if not pc.any(pc.match_substring_regex(column, _CONTROL_RE2)).as_py():
         return column
-    return _each(column, lambda text: _CONTROL.sub(_escape, text))
+    return _each(column, visible_text)
+
+
+def visible_text(text: str) -> str:
+    """Return one text as :func:`visible` does."""
+    return _CONTROL.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
