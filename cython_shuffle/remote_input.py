@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -14,7 +15,7 @@ from cython_shuffle.wire_format import WireFormat
 from sabot.errors import SabotError, ShuffleError
 
 _RETRY_S = 0.05
-_JOIN_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 class RemoteInput:
@@ -58,12 +59,13 @@ class RemoteInput:
         if stream is not None:
             stream.cancel()
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_S)
-            if self._thread.is_alive():
-                raise ShuffleError(f"peer at {self._location!r} does not let go of {self.channel.name!r}")
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread has ended; it cannot while a frozen peer answers neither yes nor no."""
+        if self._thread.ident is None or self._thread is threading.current_thread():
+            return
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            _log.warning("peer at %r does not answer; its reader %r waits on", self._location, self.channel.name)
 
     def _run(self) -> None:
         try:
@@ -71,16 +73,22 @@ class RemoteInput:
             while self._read(stream):
                 pass
         except SabotError as error:
-            text = f"channel {self.channel.name!r}: {error.message}"
-            self.channel.abort(ShuffleError(text, hint=error.hint, retryable=error.retryable))
-            with self._lock:
-                stream_or_none = self._stream
-            if stream_or_none is not None:
-                # the writer must not go on filling a channel that nobody reads
-                stream_or_none.cancel()
+            self._fail(error.message, error.hint, error.retryable)
+        except BaseException as error:
+            # a bug of ours; but the task must hear of it, not wait for ever
+            self._fail(repr(error), None, False)
+            raise
         finally:
             with self._lock:
                 self._stream = None
+
+    def _fail(self, reason: str, hint: str | None, retryable: bool) -> None:
+        self.channel.abort(ShuffleError(f"channel {self.channel.name!r}: {reason}", hint=hint, retryable=retryable))
+        with self._lock:
+            stream = self._stream
+        if stream is not None:
+            # the writer must not go on filling a channel that nobody reads
+            stream.cancel()
 
     def _open(self) -> RemoteStream:
         """Ask until the peer knows the edge."""

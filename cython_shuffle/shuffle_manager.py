@@ -35,6 +35,7 @@ _CANCEL_CHECK_S = 1.0
 _NOT_YET_S = 0.25
 _ABORT_ACTION = "shuffle.abort"
 _LET_GO_S = 0.2
+_JOIN_S = 2.0
 _ABORT_TIMEOUT_S = 2.0
 
 
@@ -58,10 +59,6 @@ class _Registered:
             channel.abort(error)
         for remote in self.remote:
             remote.cancel()
-
-    def join(self) -> None:
-        for remote in self.remote:
-            remote.join()
 
 
 class ShuffleManager:
@@ -354,8 +351,10 @@ class ShuffleManager:
             # a stream whose reader takes nothing is stuck in the socket, where only the reader's side can end it
             self._ask_readers_to_let_go(job_id, attempt, dropped, reason)
             self._wait_until_unserved(dropped, _ABORT_TIMEOUT_S)
+        deadline = time.monotonic() + _JOIN_S
         for registered in dropped:
-            registered.join()
+            for remote in registered.remote:
+                remote.join(max(0.0, deadline - time.monotonic()))
 
     def _wait_until_unserved(self, dropped: list[_Registered], timeout_s: float) -> bool:
         with self._lock:

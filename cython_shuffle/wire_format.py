@@ -43,8 +43,11 @@ class WireFormat:
         if self._packed:
             if batch.num_rows != 1:
                 raise ShuffleError(f"a packed frame has {batch.num_rows} cells, not one")
-            with pa.ipc.open_stream(batch.column(0)[0].as_buffer()) as reader:
-                batch = reader.read_next_batch()
+            try:
+                with pa.ipc.open_stream(batch.column(0)[0].as_buffer()) as reader:
+                    batch = reader.read_next_batch()
+            except (pa.ArrowException, OSError, StopIteration) as error:
+                raise ShuffleError(f"a packed frame cannot be read: {error}") from error
         return self._check.conform(batch)
 
 

@@ -1,4 +1,4 @@
-"""The shuffle of one and of two agents: in memory, over a Unix socket and over TCP it is the same."""
+"""The shuffle of one and of two agents: in memory, over a Unix socket, TCP and TLS it is the same."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from sabot.errors import ShuffleError
 from tests.support.arrow_cases import CASES
 from tests.support.shuffle_io import SCHEMA, edge, locations, next_frame, read_all, rows
 
-WAYS = ["memory", "unix", "tcp"]
+WAYS = ["memory", "unix", "tcp", "tls"]
 
 
 @pytest.fixture(params=WAYS)
-def pair(request, make_agent):
+def pair(request, make_agent, security):
     """An upstream and a downstream agent."""
     if request.param == "memory":
         one = make_agent("a")
         return one, one
+    if request.param == "tls":
+        return tuple(make_agent(name, location="grpc+tls://localhost:0", security=security) for name in "ab")
     where = "grpc://127.0.0.1:0" if request.param == "tcp" else None
     return make_agent("a", location=where), make_agent("b", location=where)
 

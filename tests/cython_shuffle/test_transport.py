@@ -9,8 +9,6 @@ import pytest
 from cython_shuffle.transport import ClientPool, FlightEndpoint, Security, call_action, close_shared_clients
 from sabot.errors import InternalError, JobError, ShuffleError, Span, SqlError
 
-TLS = Path(__file__).parents[1] / "support" / "tls"
-
 
 @pytest.fixture
 def endpoint(tmp_path):
@@ -148,13 +146,7 @@ def test_malformed_location():
         FlightEndpoint("nonsense").start()
 
 
-def test_token_and_tls():
-    security = Security(
-        token="s3cret",
-        certificate=(TLS / "certificate.pem").read_bytes(),
-        private_key=(TLS / "key.pem").read_bytes(),
-        root_certificates=(TLS / "certificate.pem").read_bytes(),
-    )
+def test_token_and_tls(security):
     endpoint = FlightEndpoint("grpc+tls://localhost:0", {"upper": bytes.upper}, security=security)
     endpoint.start()
     wrong = ClientPool(Security(token="guess", root_certificates=security.root_certificates))

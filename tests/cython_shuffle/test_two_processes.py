@@ -167,6 +167,20 @@ def test_a_frozen_peer_does_not_hold_up_unregister(here, peer):
         os.kill(peer.process.pid, signal.SIGCONT)
 
 
+def test_a_peer_that_is_frozen_from_the_start(here, peer):
+    info = connect(here, peer, "e", "HASH", 1, 1, up_here=False)
+    os.kill(peer.process.pid, signal.SIGSTOP)
+    try:
+        (channel,) = here.manager.read_partition(JOB, "e", info.downstream[0])
+        (thread,) = [t for t in threading.enumerate() if t.name.startswith("pull ")]
+        here.manager.unregister(JOB, 1)
+        with pytest.raises(ShuffleError, match="unregistered"):
+            channel.poll()
+    finally:
+        os.kill(peer.process.pid, signal.SIGCONT)
+    thread.join()
+
+
 def test_a_peer_stops_though_nobody_reads_its_streams(here, peer):
     info = connect(here, peer, "e", "FORWARD", 1, 1, up_here=False)
     (channel,) = here.manager.read_partition(JOB, "e", info.downstream[0])

@@ -12,7 +12,9 @@ import pytest
 
 from cython_shuffle import _fallback, _kernels
 from cython_shuffle.shuffle_manager import ShuffleManager
-from cython_shuffle.transport import FlightEndpoint
+from cython_shuffle.transport import PLAIN, FlightEndpoint, Security
+
+_TLS = Path(__file__).parent / "tls"
 
 
 @pytest.fixture(params=[_kernels, _fallback], ids=["compiled", "plain"])
@@ -37,13 +39,28 @@ class ShuffleAgent:
 
 
 @pytest.fixture
+def security() -> Security:
+    """A token, and a certificate for localhost that only tests trust."""
+    certificate = (_TLS / "certificate.pem").read_bytes()
+    return Security("s3cret", certificate, (_TLS / "key.pem").read_bytes(), certificate)
+
+
+@pytest.fixture
 def make_agent(tmp_path: Path) -> Iterator[Callable[..., ShuffleAgent]]:
     """Give a function that starts agents; all are stopped at the end and no thread of ours may be left."""
     before = set(threading.enumerate())
     agents: list[ShuffleAgent] = []
 
-    def make(name: str, *, location: str | None = None, pool_bytes: int = 16 << 20, **options: Any) -> ShuffleAgent:
-        endpoint = FlightEndpoint(location or f"grpc+unix://{tmp_path}/{name}.sock", name=name)
+    def make(
+        name: str,
+        *,
+        location: str | None = None,
+        pool_bytes: int = 16 << 20,
+        security: Security = PLAIN,
+        **options: Any,
+    ) -> ShuffleAgent:
+        location = location or f"grpc+unix://{tmp_path}/{name}.sock"
+        endpoint = FlightEndpoint(location, name=name, security=security)
         endpoint.start()
         manager = ShuffleManager(name, endpoint, pool_bytes, **options)
         manager.start()
