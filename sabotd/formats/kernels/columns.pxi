@@ -333,7 +333,7 @@ cdef Column* make_column(object plan, list names, str path) except NULL:
     return column
 
 
-cdef class Memory:
+cdef class _Memory:
     """Owns one malloc'd block for as long as an Arrow buffer points into it."""
 
     cdef void* block
@@ -344,7 +344,7 @@ cdef class Memory:
 
 cdef object hand_over(void* block, int64_t size):
     """Return an Arrow buffer over `block`, which it now owns; no copy."""
-    cdef Memory memory = Memory()
+    cdef _Memory memory = _Memory()
     memory.block = block
     if block == NULL:
         return pa.py_buffer(b"")
@@ -397,5 +397,3 @@ cdef int64_t count_nulls(Column* column) noexcept nogil:
 
 cdef extern from * nogil:
     int popcount "__builtin_popcount"(unsigned int bits)
-
-from libc.stdint cimport uintptr_t

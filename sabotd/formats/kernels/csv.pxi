@@ -48,7 +48,7 @@ cdef bint csv_value(Context* c, CsvRules* rules, Column* column, Text text, Text
     if column.width:
         while text < stop and sb_is_space(text[0]):
             text += 1
-        while stop > text and sb_is_space(stop[-1]):
+        while stop > text and sb_is_space((stop - 1)[0]):
             stop -= 1
         return put_scalar(c, column, text, stop, column.kind >= K_DATE and is_plain_number(text, stop))
     if column.kind != K_STRUCT and column.kind != K_LIST:
@@ -105,7 +105,7 @@ cdef Text read_line(Context* c, CsvRules* rules, Column* root, Text p) noexcept 
             text = p
             p = sb_field_end(p, c.end, c.lim, rules.delimiter)
             stop = p
-            if stop > text and stop[-1] == c"\r" and (p >= c.end or p[0] == c"\n"):
+            if stop > text and (stop - 1)[0] == c"\r" and (p >= c.end or p[0] == c"\n"):
                 stop -= 1
         if place < rules.n_fields:
             child = rules.children[place]
@@ -143,7 +143,7 @@ cdef Text csv_record(Context* c, CsvRules* rules, Column* root, Errors* errors, 
             return NULL
         roll_back(root, row)
         last = p
-        while last > begin and (last[-1] == c"\n" or last[-1] == c"\r"):
+        while last > begin and ((last - 1)[0] == c"\n" or (last - 1)[0] == c"\r"):
             last -= 1
         if not note(c, errors, payload, begin, last):
             return NULL

@@ -292,7 +292,7 @@ cdef void read_payload(Context* c, Column* root, Errors* errors, int64_t payload
                 fail(c, E_JSON, p)
                 break
             p += 1
-            if p[-1] == c"]":
+            if (p - 1)[0] == c"]":
                 in_array = False
                 break
             p = sb_skip_space(p, end)
@@ -303,7 +303,7 @@ cdef void read_payload(Context* c, Column* root, Errors* errors, int64_t payload
         return
     roll_back(root, row)
     errors.length = n_errors
-    while end > begin and sb_is_space(end[-1]):
+    while end > begin and sb_is_space((end - 1)[0]):
         end -= 1
     note(c, errors, payload, begin, end)
 
