@@ -64,7 +64,7 @@ LINK_OPTIONS: dict[str, OptionSpec] = {
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """Where and how to connect. `window` is how many messages with QoS may be under way in each direction."""
+    """Where and how to connect. `in_flight`: how many messages with QoS may be under way."""
 
     host: str
     port: int
@@ -75,7 +75,7 @@ class LinkSettings:
     version5: bool
     keepalive_s: int
     tls: ssl.SSLContext | None
-    window: int
+    in_flight: int
 
     @classmethod
     def of(cls, options: Mapping[str, str], relation: str, suffix: str = "") -> LinkSettings:
@@ -111,8 +111,8 @@ class LinkSettings:
             version5=version5,
             keepalive_s=keepalive_s,
             tls=_tls_context(options) if tls else None,
-            # a broker of version 5 may cut off whoever has more under way than it announced; 20 is the usual
-            window=20 if version5 else 256,
+            # brokers cut off whoever has more under way with version 5 or QoS 2 than they like; 20 is the usual
+            in_flight=20 if version5 or options.get("qos") == "2" else 256,
         )
 
     def client(self, queue_type: type[asyncio.Queue[aiomqtt.Message]] | None) -> aiomqtt.Client:
@@ -120,7 +120,7 @@ class LinkSettings:
         version: dict[str, Any] = {"protocol": aiomqtt.ProtocolVersion.V311, "clean_session": self.clean_session}
         if self.version5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.ReceiveMaximum = self.window
+            properties.ReceiveMaximum = self.in_flight
             if not self.clean_session:
                 properties.SessionExpiryInterval = 0xFFFFFFFF  # never
             version = {
@@ -136,7 +136,7 @@ class LinkSettings:
             identifier=self.client_id,
             keepalive=self.keepalive_s,
             tls_context=self.tls,
-            max_inflight_messages=self.window,
+            max_inflight_messages=self.in_flight,
             queue_type=queue_type,
             logger=log,
             **version,
@@ -168,6 +168,8 @@ class MqttLink:
         self.state = f"connecting to {self.where}"
         self.up = threading.Event()
         """Set while connected, and for good after a failure or `close`."""
+        self.tried = threading.Event()
+        """Set once the first attempt to connect has succeeded or failed."""
         self.closed = False
         self._greet = greet
         self._queue_type = queue_type
@@ -175,6 +177,8 @@ class MqttLink:
         """The connected client; None while there is none."""
         self._calls: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
+        # the client may look for a socket that the broker has just closed; the link hears of the loss by itself
+        self._loop.set_exception_handler(lambda _, context: log.debug("mqtt %s: %s", self.where, context))
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"mqtt-{settings.client_id}", daemon=True)
         self._thread.start()
@@ -253,6 +257,7 @@ class MqttLink:
                 log.error("mqtt %s: %s", self.settings.client_id, failure.message)  # noqa: TRY400 - it is the reader's
             finally:
                 self.up.set()
+                self.tried.set()
 
     async def _keep_up(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
@@ -265,12 +270,13 @@ class MqttLink:
                         log.info("mqtt %s: connected to %s", self.settings.client_id, self.where)
                     backoff_s, self.state, self.client = _FIRST_BACKOFF_S, "", client
                     self.up.set()
+                    self.tried.set()
                     await self._until_down(client)
             except MqttConnectError as problem:
                 self._refused(problem)
                 reason = str(problem)
             except aiomqtt.MqttError as problem:
-                reason = str(problem)
+                reason = str(problem.__cause__ or problem)
             else:
                 continue
             finally:
@@ -280,6 +286,7 @@ class MqttLink:
                 if not self._stop.is_set():
                     self.up.clear()
             self._down(reason, backoff_s)
+            self.tried.set()
             await _either(self._stop.wait(), asyncio.sleep(backoff_s))
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 
@@ -347,9 +354,21 @@ def _port(options: Mapping[str, str], default: int) -> int:
     return port
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails, which the client does not."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls_context(options: Mapping[str, str]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.get("tls.ca_file"))
+        context.sslsocket_class = _TlsSocket
         if cert_file := options.get("tls.cert_file"):
             context.load_cert_chain(cert_file, options.get("tls.key_file"))
     except OSError as problem:  # ssl.SSLError is one

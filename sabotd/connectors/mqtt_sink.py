@@ -21,6 +21,8 @@ from sabotd.connectors.options import read_bool, read_int
 from sabotd.formats.encode import make_encoder
 
 _WAIT_S: Final = 1.0
+_WINDOW: Final = 256
+"""Messages published together; what is sent again after a lost connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,6 @@ class MqttWriter:
         self._changes = ChangeBuffer()
         self._rows = self._bytes = 0
         settings = LinkSettings.of(op.options, op.relation, f"-{index}" if index else "")
-        self._window = settings.window
         self._link = MqttLink(settings)
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -120,8 +121,8 @@ class MqttWriter:
         return topics
 
     def _publish(self, topics: Sequence[str], payloads: Sequence[bytes | None]) -> None:
-        for start in range(0, len(topics), self._window):
-            part = slice(start, start + self._window)
+        for start in range(0, len(topics), _WINDOW):
+            part = slice(start, start + _WINDOW)
             self._send(list(zip(topics[part], payloads[part], strict=True)))
         self._rows += len(topics)
         self._bytes += sum(len(p) for p in payloads if p is not None)

@@ -74,12 +74,12 @@ class MqttReader:
         self._mark_topic = f"{MARK_PREFIX}{settings.client_id}"
         self._can_mark = False
         self._pings: set[asyncio.Task[None]] = set()
-        self._handover = Handover(settings.keepalive_s / 2, self._speak)
+        self._handover = Handover(settings.keepalive_s / 3, self._speak)
         self._link: MqttLink | None = None
         if self._active:
             self._link = MqttLink(settings, self._subscribe, queue_into(self._handover))
             # what is published after CREATE has returned is to be read
-            self._link.up.wait(_OPEN_S)
+            self._link.tried.wait(_OPEN_S)
 
     def read(self, max_rows: int, timeout_s: float) -> SourceBatch | None:
         deadline_s = time.monotonic() + timeout_s
@@ -116,7 +116,7 @@ class MqttReader:
             return {}
         deadline_s = time.monotonic() + _FENCE_S
         mark = f"{id(self):x}-{time.monotonic_ns():x}".encode()
-        link.up.wait(_FENCE_S / 2)
+        link.tried.wait(_FENCE_S / 2)
         with self._handover.expecting(mark) as wait:
             while (left_s := deadline_s - time.monotonic()) > 0:
                 if self._can_mark:
