@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from repl.output import Format, write_result
+from repl.output import Format, cells, write_result
 from repl.query import Query, is_subscription
 from repl.script import Command, Statement, read_script
 from repl.settings import Settings
@@ -186,6 +186,10 @@ class Shell:
         self._write_rows(self.out, query, result, live=live)
 
     def _write_rows(self, out: TextIO, query: Query, result: Result, *, live: bool) -> None:
+        if result.tag == "EXPLAIN" and self.settings.format is Format.TABLE and len(result.schema) == 1:
+            for batch in query.batches():
+                out.writelines(line + "\n" for line in cells(batch.column(0), ""))
+            return
         write_result(
             out,
             result.schema,
