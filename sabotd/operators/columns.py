@@ -38,11 +38,16 @@ def declarations(columns: Columns, *, weighted: bool = False) -> str:
 def same_key(left: Iterable[str], right: Iterable[str], *, null_safe: bool) -> str:
     """Return the condition that two keys are equal; without keys, true.
 
-    ``=`` prunes row groups by the range of the built side and needs a third of the time; ``null_safe`` (NULL is a
-    key) is for epochs that hold a NULL.
+    ``=`` prunes row groups by the range of the built side and needs a third of the time of ``null_safe`` (NULL is a
+    key), which is for the few keys that hold a NULL.
     """
     sign = "IS NOT DISTINCT FROM" if null_safe else "="
     return " AND ".join(f"{a} {sign} {b}" for a, b in zip(left, right, strict=True)) or "true"
+
+
+def any_null(keys: Iterable[str]) -> str:
+    """Return the condition that a key holds a NULL."""
+    return " OR ".join(f"{key} IS NULL" for key in keys) or "false"
 
 
 def has_null(batches: Batches, columns: Sequence[str]) -> bool:

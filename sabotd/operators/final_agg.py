@@ -15,7 +15,16 @@ from cython_shuffle.frames import Barrier
 from planner.task_spec import FinalAggOp, PartialColumn
 from sabot.ids import WEIGHT
 from sabot.schema import quote
-from sabotd.operators.columns import Batches, arrow_columns, declarations, has_null, names, row_count, same_key
+from sabotd.operators.columns import (
+    Batches,
+    any_null,
+    arrow_columns,
+    declarations,
+    has_null,
+    names,
+    row_count,
+    same_key,
+)
 from sabotd.operators.partial_agg import merge_sql, partial_columns
 from sabotd.state.duckdb_state import Statement, TaskDatabase
 
@@ -40,7 +49,7 @@ class FinalAgg:
         session.execute(f"CREATE TABLE {table} ({declarations(columns)})")
         self._slot = session.slot("input", schema)
         self._premerge = session.prepare(merge_sql(op.keys, op.partials, "input"), arrow_columns(columns))
-        self._lookups = [session.prepare(_lookup_sql(op, table, null_safe=null_safe)) for null_safe in (False, True)]
+        self._lookups = [session.prepare(_lookup_sql(op, table, nulls=nulls)) for nulls in (False, True)]
         self._changes_slot = session.slot("merged", self._lookups[0].result_schema())
         self._changes = session.prepare(_changes_sql(op), arrow_columns(op.columns, weighted=True))
         self._has_rows = any(p.name == _ROWS for p in op.partials) and not self._global
@@ -141,23 +150,35 @@ def _combine(partial: PartialColumn, old: str, delta: str) -> str:
     return f"CAST({merged} AS {partial.type})"
 
 
-def _lookup_sql(op: FinalAggOp, table: str, *, null_safe: bool) -> str:
-    """Return the SELECT over ``input`` and the state: row id, keys, new partials, new results, old results."""
-    delta = merge_sql(op.keys, op.partials, "input")
+def _lookup_sql(op: FinalAggOp, table: str, *, nulls: bool) -> str:
+    """Return the SELECT over ``input`` and the state: row id, keys, new partials, new results, old results.
+
+    `nulls`: whether the input may hold NULL keys, which are looked up apart.
+    """
     keys = [_key(i) for i in range(len(op.keys))]
     olds = [f'"#o{i}"' for i in range(len(op.partials))]
     news = [_new(i) for i in range(len(op.partials))]
-    on = same_key(names(op.keys, "s."), names(op.keys, "d."), null_safe=null_safe)
-    joined = ", ".join(
-        ['s.rowid AS "#rid"']
-        + [f"d.{quote(k.name)} AS {key}" for k, key in zip(op.keys, keys, strict=True)]
-        + [f"s.{quote(p.name)} AS {old}" for p, old in zip(op.partials, olds, strict=True)]
-        + [
+    joined = _list(
+        ['s."#rid"'],
+        (f"d.{quote(k.name)} AS {key}" for k, key in zip(op.keys, keys, strict=True)),
+        (f"s.{quote(p.name)} AS {old}" for p, old in zip(op.partials, olds, strict=True)),
+        (
             f"{_combine(p, f's.{quote(p.name)}', f'd.{quote(p.name)}')} AS {new}"
             for p, new in zip(op.partials, news, strict=True)
-        ]
+        ),
     )
-    source = f"SELECT {joined} FROM {table} s RIGHT JOIN ({delta}) d ON {on}"
+
+    def join(where: str, *, null_safe: bool) -> str:
+        delta = merge_sql(op.keys, op.partials, "input", where)
+        on = same_key(names(op.keys, "s."), names(op.keys, "d."), null_safe=null_safe)
+        state = f'SELECT *, rowid AS "#rid" FROM {table}{where}'
+        return f"SELECT {joined} FROM ({state}) s RIGHT JOIN ({delta}) d ON {on}"
+
+    source = join("", null_safe=False)
+    if nulls:
+        some = any_null(names(op.keys))
+        apart = join(f" WHERE NOT ({some})", null_safe=False), join(f" WHERE {some}", null_safe=True)
+        source = " UNION ALL ".join(apart)
     results = op.columns[len(op.keys) :]
     carried = ['"#rid"', *keys, *olds, *news]
     for prefix, partials in (("#r", news), ("#q", olds)):

@@ -15,6 +15,7 @@ from sabot.ids import WEIGHT
 from sabot.schema import quote
 from sabotd.operators.columns import (
     Batches,
+    any_null,
     arrow_columns,
     consolidated,
     has_null,
@@ -24,7 +25,7 @@ from sabotd.operators.columns import (
     same_key,
 )
 from sabotd.operators.weighted_rows import WeightedRows
-from sabotd.state.duckdb_state import Session, Slot, Statement, TaskDatabase
+from sabotd.state.duckdb_state import Session, Slot, TaskDatabase
 
 _PENDING_ROWS = 524_288
 
@@ -47,11 +48,19 @@ class _Input:
         view = quote("input" if port == 0 else f"input_{port}")
         session.execute(f"CREATE TEMP VIEW {view} AS {repeated(columns, touched)}")
         cols = ", ".join([*names(columns, "s."), f"s.{quote(WEIGHT)}"])
-        self._loads: list[Statement] = []
-        for null_safe in (False, True):
+
+        def touched_rows(where: str, *, null_safe: bool) -> str:
+            if not by:
+                return f"SELECT {cols} FROM {self.state.table} s"
             on = same_key((f"s.{quote(k)}" for k in keys), (f"k.{quote(c.name)}" for c in by), null_safe=null_safe)
-            source = f"(SELECT {cols} FROM {self.state.table} s{f' JOIN touched_keys k ON {on}' if by else ''})"
-            self._loads.append(session.prepare(consolidated(columns, source, weighted=True), weighted))
+            return f"SELECT {cols} FROM (FROM {self.state.table}{where}) s JOIN touched_keys k ON {on}"
+
+        plain = touched_rows("", null_safe=False)
+        nulls = touched_rows(f" WHERE {any_null(map(quote, keys))}", null_safe=True)
+        self._loads = [
+            session.prepare(consolidated(columns, f"({rows})", weighted=True), weighted)
+            for rows in (plain, f"{plain} UNION ALL {nulls}" if by else plain)
+        ]
         both = f"(FROM {touched} UNION ALL FROM {delta})"
         self._merge = session.prepare(consolidated(columns, both, weighted=True), weighted)
 
@@ -66,9 +75,9 @@ class _Input:
             self._raw.clear()
             self.pending = []
 
-    def load(self, *, null_safe: bool) -> None:
-        """Show the touched keys' rows as they were before the epoch."""
-        self.touched.fill(self._loads[null_safe].batches())
+    def load(self, *, nulls: bool) -> None:
+        """Show the touched keys' rows as they were before the epoch; `nulls`: some of the keys hold a NULL."""
+        self.touched.fill(self._loads[nulls].batches())
 
     def apply(self, delta: Batches) -> None:
         """Show the touched keys' rows as they are after the epoch, and keep the change."""
@@ -144,13 +153,13 @@ class Recompute:
         self._session.close()
 
     def _epoch(self, deltas: list[Batches], *, first: bool) -> Batches:
-        null_safe = any(has_null(delta, side.keys) for side, delta in zip(self._inputs, deltas, strict=True))
+        nulls = any(has_null(delta, side.keys) for side, delta in zip(self._inputs, deltas, strict=True))
         for side, delta in zip(self._inputs, deltas, strict=True):
             side.delta.fill(delta)
         if self._touched_keys is not None and self._keys is not None:
             self._touched_keys.fill(self._keys.batches())
         for side in self._inputs:
-            side.load(null_safe=null_safe)
+            side.load(nulls=nulls)
         if not first:
             self._before.fill(self._answer.batches())
         for side, delta in zip(self._inputs, deltas, strict=True):

@@ -236,7 +236,8 @@ class TaskDatabase:
                 "checkpoint_threshold = '1TB'",
                 "integer_division = true",
                 "error_on_division_by_zero = false",
-                "preserve_insertion_order = false",
+                # on one thread it costs nothing, and sources read watermarks row by row
+                "preserve_insertion_order = true",
                 "TimeZone = 'UTC'",
                 "python_enable_replacements = false",
                 "autoinstall_known_extensions = false",
