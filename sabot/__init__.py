@@ -2,16 +2,29 @@
 
 ``sabot.connect()`` is where a user starts; what it needs is loaded then.
 """
-# ruff: noqa: F401  the imports are for type checkers, `__getattr__` does them
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, Final
+
+from sabot.errors import (
+    ClientError,
+    ConfigError,
+    ConnectorError,
+    InternalError,
+    JobError,
+    PlanError,
+    SabotError,
+    ShuffleError,
+    SqlError,
+)
 
 __version__: Final = "0.1.0"
 
 if TYPE_CHECKING:
-    from sabot.client import Connection, connect
+    from sabot.client import connect
+    from sabot.client_connection import Connection, RelationInfo
     from sabot.client_result import Result
     from sabot.client_subscription import Subscription
     from sabot.dbapi import (
@@ -41,75 +54,65 @@ if TYPE_CHECKING:
         paramstyle,
         threadsafety,
     )
-    from sabot.errors import (
-        ClientError,
-        ConfigError,
-        ConnectorError,
-        InternalError,
-        JobError,
-        PlanError,
-        SabotError,
-        ShuffleError,
-        SqlError,
-    )
 
-_HOMES: Final = {
-    "sabot.client": ("Connection", "connect"),
-    "sabot.client_result": ("Result",),
-    "sabot.client_subscription": ("Subscription",),
-    "sabot.dbapi": (
-        "BINARY",
-        "DATETIME",
-        "NUMBER",
-        "ROWID",
-        "STRING",
-        "Binary",
-        "Cursor",
-        "DataError",
-        "DatabaseError",
-        "Date",
-        "DateFromTicks",
-        "Error",
-        "IntegrityError",
-        "InterfaceError",
-        "NotSupportedError",
-        "OperationalError",
-        "ProgrammingError",
-        "Time",
-        "TimeFromTicks",
-        "Timestamp",
-        "TimestampFromTicks",
-        "Warning",
-        "apilevel",
-        "paramstyle",
-        "threadsafety",
-    ),
-    "sabot.errors": (
-        "ClientError",
-        "ConfigError",
-        "ConnectorError",
-        "InternalError",
-        "JobError",
-        "PlanError",
-        "SabotError",
-        "ShuffleError",
-        "SqlError",
-    ),
+__all__ = [
+    "BINARY",
+    "DATETIME",
+    "NUMBER",
+    "ROWID",
+    "STRING",
+    "Binary",
+    "ClientError",
+    "ConfigError",
+    "Connection",
+    "ConnectorError",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Date",
+    "DateFromTicks",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "JobError",
+    "NotSupportedError",
+    "OperationalError",
+    "PlanError",
+    "ProgrammingError",
+    "RelationInfo",
+    "Result",
+    "SabotError",
+    "ShuffleError",
+    "SqlError",
+    "Subscription",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
+    "Warning",
+    "__version__",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "threadsafety",
+]
+
+_HOME: Final = {
+    "connect": "sabot.client",
+    "Connection": "sabot.client_connection",
+    "RelationInfo": "sabot.client_connection",
+    "Result": "sabot.client_result",
+    "Subscription": "sabot.client_subscription",
 }
-_HOME: Final = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name at its first use."""
-    module = _HOME.get(name)
-    if module is None:
+    """Load a public name at its first use; those without another home are PEP 249's."""
+    if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    import importlib
-
-    value = getattr(importlib.import_module(module), name)
+    value = getattr(importlib.import_module(_HOME.get(name, "sabot.dbapi")), name)
     globals()[name] = value
     return value
 

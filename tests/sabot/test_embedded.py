@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,8 +21,10 @@ COMMAND = (sys.executable, str(ROOT / "tests/support/mini_daemon.py"))
 
 def test_private_server(tmp_path: Path) -> None:
     server = Embedded(data=tmp_path / "d", command=COMMAND)
-    socket = Path(server.location.removeprefix("grpc+unix://"))
-    with sabot.connect(server.location) as db:
+    location = server.wait_ready()
+    assert server.wait_ready() == location
+    socket = Path(location.removeprefix("grpc+unix://"))
+    with sabot.connect(location) as db:
         assert db.sql("SELECT 1").fetchall() == [(1,)]
     assert psutil.pid_exists(server.pid)
     server.close()
@@ -33,7 +36,7 @@ def test_private_server(tmp_path: Path) -> None:
 
 def test_temporary_folder_is_private() -> None:
     server = Embedded(command=COMMAND)
-    folder = Path(server.location.removeprefix("grpc+unix://")).parent
+    folder = Path(server.wait_ready().removeprefix("grpc+unix://")).parent
     assert folder.stat().st_mode & 0o077 == 0
     assert (folder / "data").is_dir()
     server.close()
@@ -50,14 +53,14 @@ def test_temporary_folder_is_private() -> None:
 )
 def test_server_that_does_not_start(command: tuple[str, ...], agents: int | None, text: str) -> None:
     with pytest.raises(ClientError, match=text) as caught:
-        Embedded(command=command, agents=agents)
+        Embedded(command=command, agents=agents).wait_ready()
     if agents == 8:
         assert "out of luck" in str(caught.value.hint)
 
 
 def test_server_that_is_slow() -> None:
     with pytest.raises(ClientError, match="not ready within"):
-        Embedded(command=(sys.executable, "-c", "import sys; sys.stdin.read()"), timeout_s=0.1)
+        Embedded(command=(sys.executable, "-c", "import sys; sys.stdin.read()")).wait_ready(0.1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -65,24 +68,36 @@ def test_killed_owner_leaves_no_orphan(number: signal.Signals) -> None:
     script = f"""if True:
         from sabot.embedded import Embedded
         server = Embedded(command={COMMAND!r})
-        print(server.pid, flush=True)
+        server.wait_ready()
+        print(server.pid, server._folder, flush=True)
         input()
     """
     owner = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
     )
     assert owner.stdout is not None
-    daemon = psutil.Process(int(owner.stdout.readline()))
+    pid, name = owner.stdout.readline().split()
+    daemon, folder = psutil.Process(int(pid)), Path(name)
     owner.send_signal(number)
     owner.communicate()
     daemon.wait(15)
+    # the next one sweeps up what was left, once it is old enough not to be just starting
+    assert folder.is_dir()
+    os.utime(folder, (0, 0))
+    server = Embedded(command=COMMAND)
+    mine = Path(server.wait_ready().removeprefix("grpc+unix://")).parent
+    assert not folder.exists()
+    os.utime(mine, (0, 0))
+    Embedded(command=COMMAND).wait_ready()
+    assert mine.is_dir()
+    server.close()
 
 
 def test_owner_that_forgets_to_close() -> None:
     script = f"""if True:
         from sabot.embedded import Embedded
         server = Embedded(command={COMMAND!r})
-        print(server.pid, server.location)
+        print(server.pid, server.wait_ready())
     """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT, text=True)
     pid, location = done.stdout.split()
