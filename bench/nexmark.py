@@ -3,7 +3,7 @@
     python bench/nexmark.py [--events 10000000] [--queries q0 q1 ...] [--agents 2] [--runs 1]
 
 Each query is first checked: as a view over a smaller file it must equal DuckDB's answer. Then it is timed into
-the blackhole sink over the large file. Input events are counted once, whatever a query keeps of them. CPU-seconds are of
+the blackhole sink over the large file. Input events are counted once, whatever a query keeps. CPU-seconds are of
 the whole process tree (daemon and agents), memory is the highest sum of resident sets seen.
 """
 
@@ -103,7 +103,7 @@ class Server:
     def __init__(self, agents: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sabot-bench-")
         self.connection = sabot.connect(data=self._folder.name, agents=agents)
-        self.pid = self.connection.daemon_pid
+        self.pid = self.connection.server_pid
 
     def __enter__(self) -> Self:
         return self

@@ -94,7 +94,7 @@ class Cluster:
                 config.log.format,
             ),
             self._clients,
-            on_lost=lambda agent_id, reason: self.coordinator.agent_lost(agent_id, reason),
+            on_lost=self._on_lost,
         )
         self.coordinator = Coordinator(
             self._tables,
@@ -134,6 +134,9 @@ class Cluster:
             if job_id is not None:
                 jobs.append(job_id)
         return jobs
+
+    def _on_lost(self, agent_id: str, reason: str) -> None:
+        self.coordinator.agent_lost(agent_id, reason)
 
     def _report(self, report: msg.Report) -> None:
         self.coordinator.report((report,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -74,7 +75,9 @@ class QueryResult:
     def cancel(self) -> None:
         """Interrupt the query."""
         self._cancelled = True
-        self._connection.interrupt()
+        # one that has just been read to its end has nothing left to interrupt
+        with contextlib.suppress(duckdb.ConnectionException):
+            self._connection.interrupt()
 
     def close(self) -> None:
         """Close the reader and the connection."""

@@ -63,6 +63,10 @@ def jobs(cluster: Cluster) -> pa.Table:
     """List the jobs: state, progress, and why one failed or what its sources wait for."""
     found = cluster.coordinator.jobs()
     states = [j.state for j in found]
+    conditions: dict[str, set[str]] = {}
+    for agent in [cluster.own_agent, *cluster.agents()]:
+        for job_id, said in agent.conditions().items():
+            conditions.setdefault(job_id, set()).update(said)
     return pa.table(
         {
             "job": pa.array([j.spec.job_id for j in found], pa.string()),
@@ -74,15 +78,15 @@ def jobs(cluster: Cluster) -> pa.Table:
             "watermark": pa.array([_watermark(j) for j in found], pa.string()),
             "tasks": pa.array([len(j.spec.tasks) for j in found], pa.int32()),
             "started": pa.array([j.started for j in found], pa.string()),
-            "message": pa.array([_message(j) for j in found], pa.string()),
+            "message": pa.array([_message(j, conditions.get(j.spec.job_id, set())) for j in found], pa.string()),
         }
     )
 
 
-def _message(job: Job) -> str:
-    if job.state is None:
-        return ""
-    return job.state.error or job.state.condition
+def _message(job: Job, conditions: set[str]) -> str:
+    if job.state is not None and job.state.error:
+        return job.state.error
+    return "; ".join(sorted(conditions))
 
 
 def _watermark(job: Job) -> str | None:

@@ -78,11 +78,10 @@ class SourcePassed(msgspec.Struct, frozen=True, tag="passed"):
     rows: int
     bytes: int
     bad_records: int
-    state: str
 
 
 class FenceReached(msgspec.Struct, frozen=True, tag="fence"):
-    """Everything before the fence goes out with barrier `epoch` at the latest; or `error` says why that is not known."""
+    """All before the fence goes out with barrier `epoch` at the latest; or `error` says why that is not known."""
 
     job_id: str
     attempt: int
@@ -90,15 +89,6 @@ class FenceReached(msgspec.Struct, frozen=True, tag="fence"):
     fence_id: int
     epoch: int
     error: str | None = None
-
-
-class SourceState(msgspec.Struct, frozen=True, tag="state"):
-    """A source's condition has changed (broker away, back again)."""
-
-    job_id: str
-    attempt: int
-    task_id: str
-    state: str
 
 
 class EpochDone(msgspec.Struct, frozen=True, tag="done"):
@@ -131,7 +121,7 @@ class BadRecordReport(msgspec.Struct, frozen=True, tag="bad"):
     total: int
 
 
-Report: TypeAlias = SourceDirty | SourcePassed | FenceReached | SourceState | EpochDone | TaskFailed | BadRecordReport
+Report: TypeAlias = SourceDirty | SourcePassed | FenceReached | EpochDone | TaskFailed | BadRecordReport
 
 
 class Reports(msgspec.Struct, frozen=True):

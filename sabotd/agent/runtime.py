@@ -33,6 +33,7 @@ from sabotd.state.duckdb_state import TaskDatabase
 log = logging.getLogger("sabot.agent")
 
 _ALL_ATTEMPTS = 2**31 - 1
+_ENDED_KEPT = 200
 
 ReportFn = Callable[[msg.Report], None]
 
@@ -105,6 +106,7 @@ class AgentRuntime:
         self._pinned = pinned
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
+        self._ended: dict[str, list[dict[str, object]]] = {}  # edge figures of jobs that have ended here
         self._fenced: dict[str, int] = {}  # job -> highest attempt cancelled here
 
     def start(self) -> None:
@@ -149,6 +151,7 @@ class AgentRuntime:
         attempt = _Attempt(command.attempt)
         with self._lock:
             self._attempts[command.job_id] = attempt
+            self._ended.pop(command.job_id, None)
         for edge in command.edges:
             info = ShuffleEdgeInfo(
                 edge_id=edge.edge_id,
@@ -182,6 +185,11 @@ class AgentRuntime:
             running.task.stop()
         if command.halt:
             return
+        figures = [m.to_dict() for m in self._shuffle.metrics() if m.job_id == command.job_id]
+        with self._lock:
+            self._ended[command.job_id] = figures
+            while len(self._ended) > _ENDED_KEPT:
+                del self._ended[next(iter(self._ended))]
         # wakes whoever waits for buffers or peers
         self._shuffle.unregister(command.job_id, present.attempt)
         for running in present.tasks.values():
@@ -207,7 +215,15 @@ class AgentRuntime:
 
     def metrics(self) -> list[dict[str, object]]:
         """Return the figures of every edge end in this process."""
-        return [m.to_dict() for m in self._shuffle.metrics()]
+        live = [m.to_dict() for m in self._shuffle.metrics()]
+        with self._lock:
+            return live + [m for figures in self._ended.values() for m in figures]
+
+    def conditions(self) -> dict[str, list[str]]:
+        """Return per job what its sources and sinks here wait for."""
+        with self._lock:
+            jobs = {job_id: list(a.tasks.values()) for job_id, a in self._attempts.items()}
+        return {job_id: [c for r in tasks for c in r.task.conditions] for job_id, tasks in jobs.items()}
 
     def _tasks_of(self, job_id: str, attempt: int) -> list[_Running]:
         with self._lock:

@@ -24,6 +24,15 @@ class SinkOperator:
         self._writer.flush(barrier.epoch)
         return ()
 
+    @property
+    def condition(self) -> str:
+        """What the connector waits for, in one line; '' when all is well."""
+        return self._writer.status().state
+
+    def interrupt(self) -> None:
+        """End a waiting write or flush; from any thread."""
+        self._writer.wake()
+
     def close(self) -> None:
         """Close the writer."""
         self._writer.close()

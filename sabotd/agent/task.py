@@ -14,7 +14,8 @@ from cython_shuffle.frames import Barrier
 from planner.task_spec import FromEdge, FromOperator, TaskSpec
 from sabot.errors import ConnectorError, InternalError
 from sabotd.agent.input_gate import Channel, Data, InputGate
-from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, Report, SourceDirty, SourcePassed, SourceState
+from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, Report, SourceDirty, SourcePassed
+from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.connectors.base import Position
 from sabotd.operators.base import Operator
@@ -125,6 +126,15 @@ class Task:
         """Have `run` return soon, without an end to its outputs."""
         self._stopping.set()
         self._wake()
+        for op in self._operators:
+            if isinstance(op, SinkOperator):
+                op.interrupt()
+
+    @property
+    def conditions(self) -> list[str]:
+        """What the task's sources and sinks wait for."""
+        states = [op.condition for op in self._operators if isinstance(op, SinkOperator)]
+        return [s for s in [*states, *(s.status().state for s in self._sources)] if s]
 
     def _wake(self) -> None:
         self._command.set()
@@ -171,7 +181,6 @@ class Task:
 
     def _run_sources(self) -> None:
         dirty = False
-        state = ""
         epoch = 1
         told_finished = False
         wait_s = 0.0
@@ -206,7 +215,6 @@ class Task:
                 self._await_command()
             # an idle task sleeps in its reader; several readers share the wait
             wait_s = 0.0 if busy else (IDLE_READ_S if len(self._sources) == 1 else 0.02)
-            state = self._tell_state(state)
 
     def _await_command(self) -> None:
         """Sleep until a barrier or a fence comes; a finished source has nothing else to wait for."""
@@ -216,12 +224,6 @@ class Task:
                 if self._injected or any(f.targets is None for f in self._fences):
                     return
             self._command.wait()
-
-    def _tell_state(self, before: str) -> str:
-        state = "; ".join(s.status().state for s in self._sources if s.status().state)
-        if state != before:
-            self._report(SourceState(self.job_id, self.attempt, self.spec.task_id, state))
-        return state
 
     def _check_fences(self, epoch: int) -> None:
         with self._lock:
@@ -254,7 +256,6 @@ class Task:
             rows=sum(s.rows for s in self._sources),
             bytes=sum(s.bytes for s in statuses),
             bad_records=sum(s.bad_records for s in statuses),
-            state="; ".join(s.state for s in statuses if s.state),
         )
         self._pass_barrier(Barrier(inject.epoch, least, final=inject.final))
         self._report(passed)

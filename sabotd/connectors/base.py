@@ -33,8 +33,8 @@ class SourceBatch:
 class SourceStatus:
     """What a reader tells the control plane.
 
-    `state` in one line ('' when all is well, else e.g. 'broker unreachable, retry in 4 s'); `splits` it owns now, by the
-    names of its batches; rows and bytes read; records that did not decode.
+    `state` in one line ('' when all is well, else e.g. 'broker unreachable, retry in 4 s'); `splits` it owns now, by
+    the names of its batches; rows and bytes read; records that did not decode.
     """
 
     state: str = ""
@@ -104,6 +104,14 @@ class SinkWriter(Protocol):
 
     def flush(self, epoch: int) -> None:
         """End `epoch`: everything taken so far is delivered and acknowledged when this returns."""
+        ...
+
+    def status(self) -> SourceStatus:
+        """Return state and figures, as a reader does; cheap; from any thread."""
+        return SourceStatus()
+
+    def wake(self) -> None:
+        """The task stops: end a waiting `write` or `flush` at once (it may raise ConnectorError); from any thread."""
         ...
 
     def close(self) -> None:

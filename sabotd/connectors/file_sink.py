@@ -115,6 +115,13 @@ class FileWriter:
         self._file.close()
         self._file = None
 
+    def status(self) -> SourceStatus:
+        """Nothing to tell: it never waits for anybody."""
+        return SourceStatus()
+
+    def wake(self) -> None:
+        """Do nothing: it never waits."""
+
     def close(self) -> None:
         """Drop the file of an epoch that has not ended."""
         if self._parquet is not None:
@@ -162,6 +169,13 @@ class AppendWriter:
         except OSError as problem:
             raise _refused(self._path, problem) from problem
         self._lines.clear()
+
+    def status(self) -> SourceStatus:
+        """Nothing to tell: it never waits for anybody."""
+        return SourceStatus()
+
+    def wake(self) -> None:
+        """Do nothing: it never waits."""
 
     def close(self) -> None:
         """Drop what was not flushed."""

@@ -80,6 +80,9 @@ class KafkaWriter:
         """Return state and figures, as a reader does; from any thread."""
         return SourceStatus(self._health.state, rows=self._rows, bytes=self._bytes)
 
+    def wake(self) -> None:
+        self.close()
+
     def close(self) -> None:
         if not self._closed.is_set():
             self._closed.set()

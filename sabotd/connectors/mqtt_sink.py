@@ -104,6 +104,9 @@ class MqttWriter:
         """Return state and figures, as a reader does; from any thread."""
         return SourceStatus(self._link.state, rows=self._rows, bytes=self._bytes)
 
+    def wake(self) -> None:
+        self._link.close()
+
     def close(self) -> None:
         self._link.close()
 

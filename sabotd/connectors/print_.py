@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from planner.task_spec import ColumnSpec, SinkOp
 from sabot.ids import WEIGHT
-from sabotd.connectors.base import OptionSpec
+from sabotd.connectors.base import OptionSpec, SourceStatus
 from sabotd.connectors.blackhole import SinkOnlyConnector
 from sabotd.formats.encode import make_encoder
 
@@ -40,6 +40,13 @@ class PrintWriter:
             self._out.write("".join(self._lines))
             self._out.flush()
             self._lines.clear()
+
+    def status(self) -> SourceStatus:
+        """Nothing to tell: it never waits for anybody."""
+        return SourceStatus()
+
+    def wake(self) -> None:
+        """Do nothing: it never waits."""
 
     def close(self) -> None:
         """Drop what was not flushed."""

@@ -58,6 +58,10 @@ class Agent(Protocol):
         """Return the agent's edge figures."""
         ...
 
+    def conditions(self) -> dict[str, list[str]]:
+        """Return per job what its sources and sinks there wait for."""
+        ...
+
 
 def carry_out(runtime: AgentRuntime, command: Command) -> None:
     """Run a command on `runtime`."""
@@ -97,6 +101,10 @@ class LocalAgent:
     def metrics(self) -> list[dict[str, object]]:
         """Return the runtime's edge figures."""
         return self._runtime.metrics()
+
+    def conditions(self) -> dict[str, list[str]]:
+        """Return the runtime's conditions."""
+        return self._runtime.conditions()
 
 
 class RemoteAgent:
@@ -145,6 +153,13 @@ class RemoteAgent:
             return []
         body = self._clients.call_action(self.location, "metrics", b"", 5.0)
         return msgspec.json.decode(body, type=list[dict[str, object]])
+
+    def conditions(self) -> dict[str, list[str]]:
+        """Ask for the agent's conditions."""
+        if self.state != "UP":
+            return {}
+        body = self._clients.call_action(self.location, "conditions", b"", 5.0)
+        return msgspec.json.decode(body, type=dict[str, list[str]])
 
     def close(self) -> None:
         """End the sending thread."""

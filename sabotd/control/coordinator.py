@@ -340,9 +340,7 @@ class Coordinator:
         fences: list[tuple[Job, JobState, int]] = []
         with self._lock:
             try:
-                for job_id in job_ids:
-                    if (fenced := self._begin_fence(job_id, cancelled)) is not None:
-                        fences.append(fenced)
+                fences += [f for j in job_ids if (f := self._begin_fence(j, cancelled)) is not None]
                 for job, state, fence_id in fences:
                     while not state.fence_passed(fence_id) and self._fence_may_pass(job, state, fence_id):
                         self._wait(cancelled)
@@ -384,7 +382,7 @@ class Coordinator:
             raise SabotError(text, sqlstate="57014")
 
 
-_NUDGE = msg.SourceState("", -1, "", "")
+_NUDGE = msg.SourceDirty("", -1, "")
 """Wakes the coordinator's thread to look at its timers."""
 
 

@@ -21,7 +21,6 @@ from sabotd.agent.messages import (
     Report,
     SourceDirty,
     SourcePassed,
-    SourceState,
     SplitWatermark,
     TaskFailed,
 )
@@ -105,6 +104,7 @@ class JobState:
     watermarks_us: dict[str, int | None] = field(default_factory=dict)
     _last_barrier_at: float = 0.0
     _dirty: bool = True
+    _urgent: bool = False  # somebody waits for the next epoch: it need not be a whole interval away
     _final: bool = False
     _passed: set[str] = field(default_factory=set)
     _done: set[str] = field(default_factory=set)
@@ -113,7 +113,6 @@ class JobState:
     _fences: dict[int, _Fence] = field(default_factory=dict)
     _figures: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _rows_out: dict[str, int] = field(default_factory=dict)
-    _states: dict[str, str] = field(default_factory=dict)
 
     def begin(self, now: float) -> list[Instruction]:
         """All tasks are up: send the first barrier."""
@@ -126,7 +125,7 @@ class JobState:
         """Return when `tick` has something to do, None for: not before a report comes."""
         if self.phase is not JobPhase.RUNNING or self.epoch > self.completed or not self._dirty:
             return None
-        return self._last_barrier_at + self.interval_s
+        return self._last_barrier_at + (0.0 if self._urgent else self.interval_s)
 
     def tick(self, now: float) -> list[Instruction]:
         """Send the next barrier if it is time."""
@@ -135,7 +134,7 @@ class JobState:
             return []
         self.epoch += 1
         self._last_barrier_at = now
-        self._dirty = False
+        self._dirty = self._urgent = False
         self._passed.clear()
         self._done.clear()
         self._final = len(self._finished) == len(self.sources)
@@ -193,8 +192,6 @@ class JobState:
         match report:
             case SourceDirty():
                 self._dirty = True
-            case SourceState():
-                self._states[report.task_id] = report.state
             case SourcePassed():
                 self._take_passed(report)
             case FenceReached():
@@ -216,7 +213,6 @@ class JobState:
         self._figures[report.task_id] = (report.rows, report.bytes, report.bad_records)
         rows, sizes, bad = zip(*self._figures.values(), strict=True)
         self.rows_in, self.bytes_in, self.bad_records = sum(rows), sum(sizes), sum(bad)
-        self._states[report.task_id] = report.state
         if report.epoch == self.epoch:
             self._passed.add(report.task_id)
             self._splits[report.task_id] = report.splits
@@ -232,7 +228,7 @@ class JobState:
         if report.error:
             fence.error = report.error
         if fence.epoch > self.epoch:
-            self._dirty = True
+            self._dirty = self._urgent = True
 
     def _advance(self) -> list[Instruction]:
         if self.epoch == self.completed or len(self._passed) < len(self.sources) or self._done != self.terminals:
@@ -244,8 +240,3 @@ class JobState:
         if len(self._finished) == len(self.sources) or self._next_watermarks() != self.watermarks_us:
             self._dirty = True  # one more barrier to carry the end, or the watermarks that this one reported
         return [Completed(self.completed)]
-
-    @property
-    def condition(self) -> str:
-        """What the sources say of themselves, in one line."""
-        return "; ".join(sorted({s for s in self._states.values() if s}))

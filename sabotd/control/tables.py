@@ -41,6 +41,13 @@ tasks = sa.Table(
     sa.Column("agent_id", sa.String, nullable=False),
 )
 
+counters = sa.Table(
+    "sabot_counters",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.Integer, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class ObjectRow:
@@ -110,13 +117,17 @@ class ControlTables:
         return [ObjectRow(r.name, r.kind, r.sql, r.settings) for r in rows]
 
     def next_generation(self, job_id: str) -> int:
-        """Count up and return the job's attempt number."""
+        """Return a new attempt number for the job.
+
+        It grows over all jobs, so that a job dropped and made again under its old name is never taken for the old one.
+        """
+        mine = counters.c.name == "generation"
         with self._engine.begin() as con:
-            con.execute(
-                sa.update(jobs).where(jobs.c.job_id == job_id).values(generation=jobs.c.generation + 1, error=None)
-            )
-            found = con.execute(sa.select(jobs.c.generation).where(jobs.c.job_id == job_id)).scalar_one()
-        return int(found)
+            if con.execute(sa.update(counters).where(mine).values(value=counters.c.value + 1)).rowcount == 0:
+                con.execute(sa.insert(counters).values(name="generation", value=1))
+            generation = int(con.execute(sa.select(counters.c.value).where(mine)).scalar_one())
+            con.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(generation=generation, error=None))
+        return generation
 
     def place(self, job_id: str, generation: int, placement: dict[str, str]) -> None:
         """Record where the tasks of one attempt run; an older attempt's rows go."""

@@ -16,6 +16,11 @@ class Server:
     def __init__(self, agents: int = 2, data: Path | None = None) -> None:
         self.db = sabot.connect(agents=agents, data=data)
 
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        return self.db.server_pid
+
     def run(self, *statements: str) -> None:
         """Run statements one after the other."""
         for statement in statements:

@@ -15,7 +15,7 @@ def job(sources: dict[str, list[str]] | None = None) -> JobState:
 
 
 def passed(task: str, epoch: int, *splits: SplitWatermark, finished: bool = False, attempt: int = 1) -> SourcePassed:
-    return SourcePassed("mv:v", attempt, task, epoch, splits, finished, 10, 100, 0, "")
+    return SourcePassed("mv:v", attempt, task, epoch, splits, finished, 10, 100, 0)
 
 
 def split(name: str, watermark: int | None, *, idle: bool = False) -> SplitWatermark:
@@ -117,10 +117,10 @@ def test_a_fence_passes_when_its_epoch_is_complete() -> None:
     state.begin(0.0)
     run_epoch(state, 0.01, passed("s/0", 1), passed("s/1", 1))
     state.fence(7)
-    state.report(FenceReached("mv:v", 1, "s/0", 7, 2), 0.02)
+    out = state.report(FenceReached("mv:v", 1, "s/0", 7, 2), 0.02)
+    assert [type(i) for i in out] == [Inject], "a fence asks for a barrier, and at once"
     assert not state.fence_passed(7)
-    out = state.report(FenceReached("mv:v", 1, "s/1", 7, 2), 1.0)
-    assert [type(i) for i in out] == [Inject], "the fence itself asks for a barrier"
+    state.report(FenceReached("mv:v", 1, "s/1", 7, 2), 0.03)
     assert not state.fence_passed(7)
     run_epoch(state, 1.1, passed("s/0", 2), passed("s/1", 2))
     assert state.fence_passed(7)

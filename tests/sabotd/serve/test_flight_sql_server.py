@@ -159,6 +159,22 @@ def test_stop_ends_what_runs(flight_engine: DuckdbEngine) -> None:
     assert flight_engine.open_sessions == 0
 
 
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_stop_does_not_wait_for_a_client_that_does_not_read(
+    flight_engine: DuckdbEngine, tmp_path: Path, kind: str
+) -> None:
+    server = FlightSqlServer(flight_engine, "grpc://127.0.0.1:0" if kind == "tcp" else f"grpc+unix://{tmp_path}/s")
+    server.start()
+    with sabot.connect(server.location) as db:
+        result = db.sql("SELECT i, i + 1 AS j FROM range(3000000) r(i)")
+        assert result.fetchone() == (0, 1)
+        server.stop(grace_s=0.1)
+        assert flight_engine.open_results == 0
+        assert flight_engine.open_sessions == 0
+        with pytest.raises(ClientError):
+            result.arrow()
+
+
 def test_nothing_stays_behind(flight_engine: DuckdbEngine) -> None:
     def round_trip() -> None:
         server = FlightSqlServer(flight_engine, "grpc://127.0.0.1:0")

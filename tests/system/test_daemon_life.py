@@ -1,0 +1,190 @@
+"""The daemon as an operator meets it: start, ready, signals, bad settings, restarts, crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import sabot
+
+Start = Callable[..., "Daemon"]
+
+
+class Daemon:
+    """A sabotd process in the foreground, as a service manager starts it."""
+
+    def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        ready_in, ready_out = os.pipe()
+        self.log = data.parent / f"{data.name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sabotd", "--data", str(data), "--ready-fd", str(ready_out), *arguments],
+                pass_fds=(ready_out,),
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+            )
+        os.close(ready_out)
+        with os.fdopen(ready_in, "rb") as pipe:
+            assert select.select([pipe], [], [], 60)[0], "no word from the daemon within a minute"
+            line = pipe.readline()
+        self.word = json.loads(line) if line else {}
+        self.location: str = self.word.get("location", "")
+
+    def children(self) -> list[psutil.Process]:
+        """Return the agents."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, sig: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end."""
+        self.process.send_signal(sig)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Daemon] = []
+
+    def go(*arguments: str, data: str = "data", env: dict[str, str] | None = None) -> Daemon:
+        daemon = Daemon(tmp_path / data, "--listen", "grpc://127.0.0.1:0", "--agents", "2", *arguments, env=env)
+        started.append(daemon)
+        return daemon
+
+    yield go
+    for daemon in started:
+        if daemon.process.poll() is None:
+            daemon.end(signal.SIGKILL)
+
+
+def test_sigterm_ends_it_cleanly_with_its_agents(start: Start) -> None:
+    daemon = start()
+    agents = daemon.children()
+    assert len(agents) == 2
+    with sabot.connect(daemon.location) as db:
+        db.execute("CREATE SOURCE n WITH (connector = 'nexmark', rate = '1000')").close()
+        db.execute("CREATE MATERIALIZED VIEW v AS SELECT event_type, count(*) AS n FROM n GROUP BY event_type").close()
+        assert daemon.end() == 0
+    assert all(not a.is_running() or a.status() == psutil.STATUS_ZOMBIE for a in agents)
+    log = daemon.log.read_text()
+    assert "ERROR" not in log, log
+    assert "stopped" in log
+
+
+def test_tables_and_views_survive_a_restart_and_a_kill(start: Start, tmp_path: Path) -> None:
+    daemon = start()
+    with sabot.connect(daemon.location) as db:
+        for statement in (
+            "CREATE TABLE t (k INT PRIMARY KEY, v INT)",
+            "CREATE VIEW big AS SELECT * FROM t WHERE v > 5",
+            "CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n, sum(v) AS v FROM big",
+            "INSERT INTO t VALUES (1, 10), (2, 1)",
+            "FLUSH",
+        ):
+            db.execute(statement).close()
+        assert db.sql("SELECT * FROM total").fetchall() == [(1, 10)]
+    assert daemon.end() == 0
+    daemon = start()
+    with sabot.connect(daemon.location) as db:
+        db.execute("FLUSH").close()
+        assert db.sql("SELECT * FROM total").fetchall() == [(1, 10)]
+        db.execute("INSERT INTO t VALUES (2, 20)").close()
+    agents = daemon.children()
+    daemon.end(signal.SIGKILL)
+    psutil.wait_procs(agents, timeout=20)
+    assert not any(a.is_running() and a.status() != psutil.STATUS_ZOMBIE for a in agents), "no orphans"
+    daemon = start()
+    with sabot.connect(daemon.location) as db:
+        db.execute("FLUSH").close()
+        assert db.sql("SELECT * FROM total").fetchall() == [(2, 30)]
+        assert db.sql("SELECT * FROM big ORDER BY k").fetchall() == [(1, 10), (2, 20)]
+    daemon.end()
+
+
+def test_a_killed_agent_fails_its_jobs_and_is_replaced(start: Start) -> None:
+    daemon = start()
+    with sabot.connect(daemon.location) as db:
+        db.execute("CREATE TABLE t (k INT)").close()
+        db.execute("CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM t GROUP BY k").close()
+        db.execute("FLUSH").close()
+        daemon.children()[0].kill()
+        with pytest.raises(sabot.Error, match="was lost"):
+            db.execute("INSERT INTO t VALUES (1)").close()
+            while True:
+                db.execute("FLUSH").close()
+        rows = db.sql("SELECT state, message FROM sabot_catalog.jobs").fetchall()
+        assert [r[0] for r in rows] == ["FAILED"]
+        assert "SIGKILL" in rows[0][1]
+        db.execute("DROP MATERIALIZED VIEW v").close()
+        while db.sql("SELECT count(*) FROM sabot_catalog.agents WHERE state = 'UP'").fetchall() != [(3,)]:
+            pass
+        db.execute("CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM t GROUP BY k").close()
+        db.execute("FLUSH").close()
+        assert db.sql("SELECT * FROM v").fetchall() == [(1, 1)]
+    assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(start: Start, tmp_path: Path, abstract: bool) -> None:
+    path = f"\0sabot-test-{os.getpid()}" if abstract else str(tmp_path / "notify.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(60)
+        address = "@" + path[1:] if abstract else path
+        daemon = start(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "300000"})
+        words = manager.recv(4096).decode()
+        assert words.startswith("READY=1\n")
+        assert daemon.location in words
+        assert manager.recv(4096) == b"WATCHDOG=1"
+        daemon.process.terminate()
+        while (word := manager.recv(4096)) == b"WATCHDOG=1":
+            pass
+        assert word.startswith(b"STOPPING=1")
+        assert daemon.process.wait(30) == 0
+
+
+def one_line_and_status_2(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "sabotd", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("sabotd: ")
+    return lines[0]
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = one_line_and_status_2("--data", str(tmp_path / "d"), "--listen", f"grpc://127.0.0.1:{port}")
+    assert str(port) in said
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = one_line_and_status_2("--data", str(tmp_path / "file" / "d"))
+    assert "cannot be written" in said
+
+
+def test_a_second_daemon_on_the_same_folder_is_refused(start: Start, tmp_path: Path) -> None:
+    start()
+    said = one_line_and_status_2("--data", str(tmp_path / "data"), "--listen", "grpc://127.0.0.1:0")
+    assert "another sabotd" in said
+
+
+def test_a_typo_in_the_settings_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "sabotd.toml"
+    config.write_text('[server]\nlisten = "grpc://127.0.0.1:0"\n\n[agents]\ncuont = 3\n')
+    said = one_line_and_status_2("--config", str(config))
+    assert f"{config}, line 5" in said
+    assert "'count'" in said
