@@ -124,7 +124,7 @@ def make_file(events: int) -> Path:
     path = DATA / f"nexmark-{events}.ndjson"
     if not path.exists():
         begin = time.perf_counter()
-        write_ndjson(path, events, processes=2)
+        write_ndjson(path, events)
         size = path.stat().st_size
         print(f"made {path.name}: {size / 1e9:.2f} GB in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     path.open("rb").close()

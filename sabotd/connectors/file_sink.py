@@ -14,6 +14,7 @@ from planner.task_spec import Columns, ColumnSpec, SinkOp
 from sabot.errors import ConnectorError
 from sabot.ids import WEIGHT
 from sabot.schema import arrow_type
+from sabotd.connectors.base import SourceStatus
 from sabotd.connectors.file_listing import file_format
 from sabotd.formats.encode import make_encoder
 
