@@ -154,7 +154,7 @@ def _watermark(statement: CreateSource, schema: Schema, *, typed: bool) -> Water
 
 
 def _finished(bound: Bound, names: Sequence[str], tree: exp.Expr, origin: Origin) -> LogicalNode:
-    """Give the root its columns: the names asked for, each once, and VARCHAR for a column of NULLs."""
+    """Give the root its columns: the names asked for, each once."""
     columns = list(bound.columns)
     if len(names) > len(columns):
         msg = f"{len(names)} column names for {len(columns)} columns"
@@ -169,8 +169,7 @@ def _finished(bound: Bound, names: Sequence[str], tree: exp.Expr, origin: Origin
         if column.name.startswith("__"):
             hint = "names that begin with two underscores are Sabot's own"
             raise origin.error(f"column name {column.name!r} is reserved", tree, hint=hint, sqlstate="42939")
-        value: exp.Expression = build.column(column.field)
-        items.append((column.name, build.cast_to(value, "VARCHAR") if column.type == "NULL" else value))
+        items.append((column.name, build.column(column.field)))
     return build.project(bound.node, items, origin)
 
 
@@ -274,7 +273,7 @@ class _Binder:
                 msg = f"the queries of UNION have {width} and {len(branch.columns)} columns"
                 raise self.origin.error(msg, tree if i == 0 else tree.expression, sqlstate="42601")
         types = union_types([tuple(c.type for c in b.columns) for b in branches])
-        types = tuple(build.WIDE_DECIMAL if t == "HUGEINT" else t for t in types)
+        types = tuple({"HUGEINT": build.WIDE_DECIMAL, "NULL": "VARCHAR"}.get(t, t) for t in types)
         fields: list[str] = []
         for column in first.columns:
             fields.append(build.fresh(column.name, fields))

@@ -60,6 +60,9 @@ def project(node: LogicalNode, items: Sequence[tuple[str, exp.Expression]], orig
     named = []
     for (name, expression), type_ in zip(items, types, strict=True):
         safe = guarded(expression, by_field)
+        if type_ == "NULL":
+            # no column has the type of a bare NULL: it is text, as in PostgreSQL
+            safe, type_ = exp.Cast(this=exp.Null(), to=exp.DataType.build("VARCHAR")), "VARCHAR"
         if type_ in _WIDE:
             safe, type_ = cast_to(safe, WIDE_DECIMAL), WIDE_DECIMAL
         check_column_type(type_, name, origin.span(expression), origin.text)

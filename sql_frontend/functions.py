@@ -85,6 +85,8 @@ def check_callable(call: exp.Anonymous, origin: Origin) -> None:
     if name in _CLOCKS:
         hint = "use the time in the rows: a view must not depend on the clock"
         raise origin.unsupported(f"{name}()", call, hint=hint)
+    if name in ("all", "some"):
+        raise origin.unsupported(name.upper(), call, hint="value = ANY(array) works")
     if name in _AGGREGATES or duckdb_functions().get(name, ("", True))[0] == "aggregate":
         raise origin.unsupported(f"aggregate {name!r}", call, hint=_AGGREGATE_HINT)
 

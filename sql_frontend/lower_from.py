@@ -180,7 +180,7 @@ class FromLowering:
         """Flink's third column, the last millisecond of the window; there for a query that names it."""
         fields = [f.name for f in schema_of(node)]
         field = build.fresh("window_time", fields)
-        millisecond = exp.Interval(this=exp.Literal.string("1"), unit=exp.Var(this="MILLISECOND"))
+        millisecond = exp.Interval(this=exp.Literal.string("1 millisecond"))
         time = exp.Sub(this=build.column(end), expression=millisecond)
         added = build.project(node, [*((f, build.column(f)) for f in fields), (field, time)], self.origin)
         return Bound(added, (*columns, Column("window_time", field, columns[-1].type)))
@@ -206,6 +206,8 @@ class FromLowering:
             db = bare.args.get("table")
             table = exp.Table(this=bare.this.copy(), db=db.copy() if db else None)
             return self.named(table), folded(bare.this)
+        if isinstance(bare, exp.Alias) and isinstance(bare.this, exp.Subquery):
+            return self.query(bare.this), folded(bare.args["alias"])
         if isinstance(bare, exp.Subquery):
             alias = bare.args.get("alias")
             return self.query(bare), folded(alias.this) if alias is not None else None

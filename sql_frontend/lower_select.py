@@ -101,6 +101,8 @@ def lower_select(select: exp.Select, node: LogicalNode, scope: Scope) -> Bound:
     if distinct is not None:
         node = build.distinct(node)
     types = build.types_by_field(node)
+    # in a UNION a bare NULL takes the type of the others
+    types |= {f: "NULL" for f, e in columns if isinstance(e, exp.Null)}
     return Bound(node, tuple(Column(n, f, types[f]) for n, (f, _) in zip(names, columns, strict=True)))
 
 

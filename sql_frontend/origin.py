@@ -42,6 +42,8 @@ class Origin:
             before = _CALL_BEFORE.search(self.text, self.offset, start)
             if before:
                 start = before.start()
+        if isinstance(node, exp.Anonymous) and self.text[end:].lstrip().startswith("("):
+            end = self.text.index("(", end) + 1
         missing = self.text.count("(", start, end) - self.text.count(")", start, end)
         while missing > 0:
             close = self.text.find(")", end)

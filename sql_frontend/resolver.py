@@ -14,6 +14,7 @@ from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.functions import check_callable, function, non_zero, substring, translate
 from sql_frontend.origin import Origin
+from sql_frontend.query_tokens import MARK
 from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
 from sql_frontend.types import data_type_text
 
@@ -67,7 +68,6 @@ _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.Array,
     exp.Bracket,
     exp.Slice,
-    exp.Any,
     exp.Tuple,
     exp.AtTimeZone,
     exp.StrPosition,
@@ -94,6 +94,8 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.IgnoreNulls: ("IGNORE NULLS", None),
     exp.Unnest: ("UNNEST", None),
     exp.Explode: ("UNNEST", None),
+    exp.Any: ("ANY", "value = ANY(array) works"),
+    exp.All: ("ALL", "value = ANY(array) works"),
 }
 
 
@@ -167,7 +169,7 @@ class Resolver:
             return exp.Div(this=self(node.this), expression=non_zero(self(node.expression)))
         if isinstance(node, exp.Mod):
             return exp.Mod(this=self(node.this), expression=non_zero(self(node.expression)))
-        if isinstance(node, (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)):
+        if isinstance(node, (exp.JSONBExtract, exp.JSONBExtractScalar)):
             return self._json(node)
         if isinstance(node, exp.Substring):
             length = node.args.get("length")
@@ -180,7 +182,11 @@ class Resolver:
         if isinstance(node, exp.In):
             if node.args.get("query") is not None or node.args.get("unnest") is not None:
                 raise self.origin.unsupported("IN (SELECT ...)", node, hint=_SUBQUERY_HINT)
+            if not node.expressions:
+                raise self.origin.error("IN needs a value in its list", node)
             return exp.In(this=self(node.this), expressions=[self(e) for e in node.expressions])
+        if isinstance(node, exp.EQ) and isinstance(node.right, exp.Any):
+            return function("list_contains", self(node.right.this.unnest()), self(node.left))
         if kind in _UNSUPPORTED:
             what, hint = _UNSUPPORTED[kind]
             raise self.origin.unsupported(what, node, hint=hint)
@@ -300,19 +306,18 @@ class Resolver:
     def _json(self, node: exp.Expr) -> exp.Expression:
         value = self(node.this)
         path = node.expression
-        as_text = isinstance(node, (exp.JSONExtractScalar, exp.JSONBExtractScalar))
+        as_text = isinstance(node, exp.JSONBExtractScalar)
         name = "json_extract_string" if as_text else "json_extract"
-        if isinstance(path, exp.JSONPath):
-            steps = [p.this for p in path.expressions if isinstance(p, (exp.JSONPathKey, exp.JSONPathSubscript))]
-            if len(steps) != len(path.expressions) - 1:
-                raise self.origin.unsupported("this JSON path", node)
-            return function(name, value, exp.Literal.string(_json_path(steps)))
+        if isinstance(path, exp.Literal) and path.name.startswith(MARK):
+            return function(name, value, exp.Literal.string(_json_path([path.name.removeprefix(MARK)])))
         if isinstance(path, exp.Literal) and path.is_string:
             inner = path.name.strip()
             keys = inner[1:-1].split(",") if inner.startswith("{") and inner.endswith("}") else [inner]
             return function(name, value, exp.Literal.string(_json_path([k.strip() for k in keys])))
-        if isinstance(path, exp.Literal):
-            return function(name, value, exp.Literal.string(_json_path([int(path.name)])))
+        index = path.this if isinstance(path, exp.Neg) else path
+        if isinstance(index, exp.Literal) and index.name.isdigit():
+            step = int(index.name) if index is path else -int(index.name)
+            return function(name, value, exp.Literal.string(_json_path([step])))
         return function(name, value, self(path))
 
     def _extract(self, node: exp.Extract) -> exp.Expression:
@@ -332,9 +337,10 @@ class Resolver:
             micros = _span_microseconds(node.this.name, unit.this.name.upper(), unit.expression.name.upper())
             if micros is None:
                 raise self.origin.error(f"cannot read the interval {node.this.name!r}", node, sqlstate="22007")
-            return exp.Interval(this=exp.Literal.string(str(micros)), unit=exp.Var(this="MICROSECONDS"))
-        literal = exp.Literal.string(node.this.name)
-        interval = exp.Interval(this=literal, unit=unit.copy()) if unit else exp.Interval(this=literal)
+            return exp.Interval(this=exp.Literal.string(f"{micros} MICROSECONDS"))
+        # in a string DuckDB takes every unit that PostgreSQL does, after it only whole words
+        written = f"{node.this.name} {unit.name}" if unit else node.this.name
+        interval = exp.Interval(this=exp.Literal.string(written))
         try:
             constant(interval.sql("duckdb"))
         except duckdb.Error as error:

@@ -1,0 +1,152 @@
+"""A query's tokens before sqlglot's parser sees them.
+
+Function names are marked, so that the parser leaves them and their arguments as written; ``->`` is turned into an
+operator that it does not take for a lambda; the words of Flink's window functions (TABLE, DESCRIPTOR) are taken
+out. What the parser would silently mend (a comma too many, a condition left out) is refused.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from sqlglot.tokenizer_core import Token, TokenType
+
+from sabot.errors import Span, SqlError
+from sql_frontend.origin import Origin
+
+MARK = "ƒ"
+"""Begins the names of functions, and the keys after ``->`` and ``->>`` (not of ``#>``, whose strings are paths)."""
+_GRAMMAR = frozenset(
+    [
+        "cast",
+        "try_cast",
+        "extract",
+        "substring",
+        "position",
+        "trim",
+        "coalesce",
+        "nullif",
+        "count",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "any",
+        "all",
+        "some",
+        "exists",
+        "if",
+        "values",
+        "array",
+        "struct",
+        "map",
+        "interval",
+        "row",
+        "overlay",
+        "unnest",
+        "exclude",
+        "materialized",
+        "group",
+        "sets",
+    ]
+)
+"""Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
+_REFUSED = {
+    ("session", "("): ("a SESSION window", "TUMBLE and HOP work"),
+    ("cumulate", "("): ("a CUMULATE window", "TUMBLE and HOP work"),
+    ("within", "group"): ("WITHIN GROUP", None),
+    ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
+}
+_CALLABLE = frozenset({TokenType.VAR, TokenType.LEFT, TokenType.RIGHT, TokenType.REPLACE, TokenType.FORMAT})
+_JSON = {TokenType.ARROW: TokenType.HASH_ARROW, TokenType.DARROW: TokenType.DHASH_ARROW}
+_ENDS = frozenset(
+    {
+        TokenType.FROM,
+        TokenType.WHERE,
+        TokenType.GROUP_BY,
+        TokenType.HAVING,
+        TokenType.ORDER_BY,
+        TokenType.UNION,
+        TokenType.EXCEPT,
+        TokenType.INTERSECT,
+        TokenType.LIMIT,
+        TokenType.R_PAREN,
+        TokenType.R_BRACKET,
+    }
+)
+_WANT_MORE = frozenset(
+    {
+        TokenType.COMMA,
+        TokenType.ON,
+        TokenType.WHERE,
+        TokenType.GROUP_BY,
+        TokenType.HAVING,
+        TokenType.ORDER_BY,
+        TokenType.AND,
+        TokenType.OR,
+        TokenType.NOT,
+        TokenType.DOT,
+        TokenType.SELECT,
+        TokenType.UNION,
+        TokenType.JOIN,
+        TokenType.FROM,
+    }
+)
+
+
+def prepared(tokens: list[Token]) -> list[Token]:
+    """Return the tokens for the parser; places stay those of the text."""
+    out: list[Token] = []
+    for i, token in enumerate(tokens):
+        following = tokens[i + 1] if i + 1 < len(tokens) else None
+        called = following is not None and following.token_type is TokenType.L_PAREN
+        word = token.text.lower()
+        before = out[-1].token_type if out else None
+        if token.token_type is TokenType.TABLE and following is not None:
+            in_from = before in (TokenType.FROM, TokenType.JOIN, TokenType.COMMA) and called
+            is_argument = before in (TokenType.L_PAREN, TokenType.FARROW, TokenType.COMMA) and not called
+            if in_from or is_argument:
+                continue
+        if word == "descriptor" and called:
+            continue
+        if called and token.token_type in _CALLABLE and word not in _GRAMMAR:
+            out.append(_changed(token, TokenType.VAR, MARK + word))
+        elif token.token_type in _JSON:
+            out.append(_changed(token, _JSON[token.token_type], token.text))
+        elif token.token_type is TokenType.STRING and i and tokens[i - 1].token_type in _JSON:
+            out.append(_changed(token, TokenType.STRING, MARK + token.text))
+        else:
+            out.append(token)
+    return out
+
+
+def refuse_early(tokens: list[Token], origin: Origin) -> None:
+    """Raise SqlError for what the parser would mend in silence, or only stumble over."""
+    for token, following in pairwise([*tokens, None]):
+        assert token is not None
+        if following is None or following.token_type in _ENDS or following.token_type is TokenType.COMMA:
+            if token.token_type in _WANT_MORE and not (following is not None and _may_stand(token, following)):
+                raise _syntax_error(following or token, origin)
+            continue
+        pair = (token.text.lower(), following.text.lower())
+        if pair in _REFUSED:
+            what, hint = _REFUSED[pair]
+            span = Span(origin.offset + token.start, origin.offset + following.end + 1)
+            msg = f"{what} is not supported in a streaming query"
+            raise SqlError(msg, span=span, text=origin.text, hint=hint, sqlstate="0A000")
+        if pair in ((">", ">"), ("<", "<")) and following.start != token.end + 1:
+            raise _syntax_error(following, origin)
+
+
+def _may_stand(token: Token, following: Token) -> bool:
+    """``UNION FROM t``: a query may begin with FROM."""
+    return token.token_type is TokenType.UNION and following.token_type is TokenType.FROM
+
+
+def _syntax_error(token: Token, origin: Origin) -> SqlError:
+    span = Span(origin.offset + token.start, origin.offset + token.end + 1)
+    return SqlError(f"syntax error at or near {token.text!r}", span=span, text=origin.text)
+
+
+def _changed(token: Token, kind: TokenType, text: str) -> Token:
+    return Token(kind, text, token.line, token.col, token.start, token.end, token.comments)
