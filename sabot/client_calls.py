@@ -228,8 +228,10 @@ class Calls:
             case flight.FlightCancelledError():
                 return ClientError("statement was cancelled", sqlstate="57014")
             case flight.FlightUnavailableError():
-                hint = "is a server running there?"
-                return ClientError(f"cannot reach {self.url!r}", sqlstate="08001", hint=hint, retryable=True)
+                if "failed to connect" in str(error):
+                    hint = "is a server running there?"
+                    return ClientError(f"cannot reach {self.url!r}", sqlstate="08001", hint=hint, retryable=True)
+                return ClientError(f"lost the connection to {self.url!r}", sqlstate="08006", retryable=True)
             case flight.FlightTimedOutError():
                 return ClientError(f"no answer from {self.url!r} in time", sqlstate="08001", retryable=True)
             case flight.FlightUnauthenticatedError() | flight.FlightUnauthorizedError():

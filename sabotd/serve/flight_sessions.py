@@ -92,6 +92,11 @@ class ClientSession:
         """Let the next statement run."""
         self._turn.release()
 
+    def close(self) -> None:
+        """End the engine's session, after the statement that runs: whoever closes has cancelled it."""
+        with self._turn:
+            self.session.close()
+
 
 class Sessions:
     """The open sessions by key."""
@@ -195,7 +200,7 @@ class Sessions:
             client = self._sessions.pop(key, None)
             self._forget_peers({key})
         if client is not None:
-            client.session.close()
+            client.close()
 
     def expire(self) -> None:
         """End the sessions that were idle too long."""
@@ -207,7 +212,7 @@ class Sessions:
             if old:
                 self._forget_peers({c.key for c in old})
         for client in old:
-            client.session.close()
+            client.close()
 
     def close_all(self) -> None:
         """End every session."""
@@ -216,7 +221,7 @@ class Sessions:
             self._sessions.clear()
             self._peers.clear()
         for client in clients:
-            client.session.close()
+            client.close()
 
     def _forget_peers(self, keys: set[str]) -> None:
         self._peers = {peer: key for peer, key in self._peers.items() if key not in keys}

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from sabot.errors import ConfigError
 from sabotd.engine import Engine
+from sabotd.serve.connections import close_connections
 from sabotd.serve.flight_service import FlightService
 
 
@@ -79,13 +80,20 @@ class FlightSqlServer:
             msg = f"cannot listen on {self._asked!r}"
             raise ConfigError(msg, hint="is the address in use, or not of this machine?") from exc
 
-    def stop(self) -> None:
-        """Cancel every statement, wait for the calls to end, close the sessions; idempotent."""
+    def stop(self, grace_s: float = 1.0) -> None:
+        """Cancel every statement, wait for the calls to end, close the sessions; idempotent.
+
+        Clients that do not take what is sent to them lose their connection after `grace_s` seconds.
+        """
         with self._lock:
             service, self._service = self._service, None
             if service is not None:
-                service.shut_down()
                 path = _socket_path(self._asked)
+                address = service.port if path is None else str(path)
+                ending = threading.Thread(target=service.shut_down, name="flight-sql-stop")
+                ending.start()
+                while not _ended(ending, grace_s):
+                    close_connections(address)
                 if path is not None:
                     path.unlink(missing_ok=True)
         self._stopped.set()
@@ -93,6 +101,11 @@ class FlightSqlServer:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it was stopped; return whether it was."""
         return self._stopped.wait(timeout_s)
+
+
+def _ended(thread: threading.Thread, timeout_s: float) -> bool:
+    thread.join(timeout_s)
+    return not thread.is_alive()
 
 
 def _check_location(location: str, *, safe: bool, tls: bool) -> None:

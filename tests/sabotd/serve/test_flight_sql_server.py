@@ -83,6 +83,23 @@ def test_token(flight_engine: DuckdbEngine) -> None:
     server.stop()
 
 
+def test_tls(flight_engine: DuckdbEngine, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    pair = certificate.read_bytes(), key.read_bytes()
+    # off loopback: with both it may
+    server = FlightSqlServer(flight_engine, "grpc+tls://0.0.0.0:0", token="secret", tls=pair)
+    server.start()
+    url = server.location.replace("0.0.0.0", "localhost")
+    with sabot.connect(url, token="secret", tls_root_certs=pair[0]) as db:
+        assert db.sql("SELECT 1").fetchall() == [(1,)]
+    with pytest.raises(ClientError):
+        sabot.connect(url, token="secret", timeout_s=1)
+    server.stop()
+
+
 def test_killed_client_frees_everything(
     flight_server: FlightSqlServer, flight_engine: DuckdbEngine, flight_db: sabot.Connection
 ) -> None:
@@ -171,7 +188,7 @@ def test_stop_does_not_wait_for_a_client_that_does_not_read(
         server.stop(grace_s=0.1)
         assert flight_engine.open_results == 0
         assert flight_engine.open_sessions == 0
-        with pytest.raises(ClientError):
+        with pytest.raises(ClientError, match="lost the connection"):
             result.arrow()
 
 
