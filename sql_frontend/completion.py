@@ -156,7 +156,9 @@ def _relations(tokens: list[str]) -> dict[str, str]:
         i += 1
         if word not in ("from", "join", "tumble", "hop", "into", "table", ","):
             continue
-        if word == "," and (not found or _clause([t.lower() for t in tokens[: i - 1]]) != "from"):
+        if word == "," and (
+            not found or _clause([t.lower() for t in tokens[: i - 1]], outward=False) not in ("from", "join", "on")
+        ):
             continue
         while i < len(tokens) and tokens[i].lower() in ("(", "table", "tumble", "hop"):
             i += 1
@@ -172,14 +174,16 @@ def _relations(tokens: list[str]) -> dict[str, str]:
     return found
 
 
-def _clause(lowered: list[str]) -> str:
-    """The clause that the last token stands in, outside brackets opened after it."""
+def _clause(lowered: list[str], *, outward: bool = True) -> str:
+    """The clause that the last token stands in; `outward` looks through the brackets around it too."""
     depth = 0
     for word in reversed(lowered):
         if word == ")":
             depth += 1
         elif word == "(":
             depth -= 1
+            if depth < 0 and not outward:
+                return ""
         elif depth <= 0 and word in ("select", "from", "join", "where", "by", "having", "on", "set", "values"):
             return word
     return ""

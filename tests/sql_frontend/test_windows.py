@@ -38,7 +38,7 @@ def window_of(query: str) -> Window:
         ("HOP(plain, at, '2 seconds'::interval, INTERVAL '1 day')", 86_400, 2, 0),
         ("TABLE(HOP(TABLE plain, DESCRIPTOR(at), INTERVAL '5' MINUTE, INTERVAL '10' MINUTE, INTERVAL '2' MINUTE))",
          600, 300, 120),
-        ("TABLE(HOP(DATA => TABLE plain, TIMECOL => DESCRIPTOR(at), SLIDE => INTERVAL '5 min', SIZE => INTERVAL '1 h'))",
+        ("TABLE(HOP(DATA => TABLE plain, TIMECOL => DESCRIPTOR(at), SLIDE => INTERVAL '5 m', SIZE => INTERVAL '1 h'))",
          3600, 300, 0),
         ("TUMBLE((SELECT * FROM plain WHERE id > 3) AS p, at, INTERVAL '1:30' MINUTE TO SECOND)", 90, 90, 0),
         ("TUMBLE(some, at, INTERVAL '0.5' SECOND)", 0.5, 0.5, 0),
