@@ -74,7 +74,8 @@ class KafkaConnector(Connector):
         health = ClusterHealth(str(config["bootstrap.servers"]), op.options["topic"])
         if isinstance(op, SourceOp):
             make_consumer(consumer_config(op, health)).close()
-        _ask_for_topic(make_admin(config, health), health, op)
+        with make_admin(config, health) as admin:
+            _ask_for_topic(admin, health, op)
 
     def is_finite(self, options: Mapping[str, str]) -> bool:
         return options.get("scan.bounded.mode", "unbounded") != "unbounded"

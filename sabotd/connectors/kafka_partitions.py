@@ -137,6 +137,10 @@ class PartitionFinder:
         """Ask again soon: something is wrong, or a partition is new."""
         self._next_s = min(self._next_s, time.monotonic() + within_s)
 
+    def close(self) -> None:
+        """Free the connections and threads."""
+        self._admin.__exit__(None, None, None)
+
     def ends_now(self) -> dict[int, int]:
         """Return where each of the task's partitions ends at this moment (last stable offset); waits for the broker.
 
@@ -165,7 +169,9 @@ class PartitionFinder:
     def _own(self, description: Any) -> list[int]:
         return sorted(p.id for p in description.partitions if p.id % self._parallelism == self._index)
 
-    def _offsets(self, partitions: list[int], place: Place, timeout_s: float = _REQUEST_TIMEOUT_S) -> dict[int, Future[Any]]:
+    def _offsets(
+        self, partitions: list[int], place: Place, timeout_s: float = _REQUEST_TIMEOUT_S
+    ) -> dict[int, Future[Any]]:
         if not partitions:
             return {}
         asked = self._admin.list_offsets(

@@ -53,6 +53,7 @@ class KafkaWriter:
             raise setting_error(problem) from problem
         self._failed: KafkaError | None = None
         self._closed = threading.Event()
+        self._busy = threading.Lock()
         self._rows = self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -60,21 +61,23 @@ class KafkaWriter:
             batch = expand_weights(batch)
         keys, values = self._encode(batch)
         if self._shape.format == "plain":
-            self._produce(keys, values)
+            with self._busy:
+                self._produce(keys, values)
         else:
             weights = batch.column(WEIGHT) if self._weighted else pa.array([1] * batch.num_rows, pa.int32())
             self._changes.add(keys, values, weights)
 
     def flush(self, epoch: int) -> None:
-        if self._shape.format != "plain":
-            keys, values = records(self._changes.take(), self._shape.format)
-            self._produce(keys, values)
-        open_records = len(self._producer)
-        while self._producer.flush(_WAIT_S) > 0:
+        with self._busy:
             self._check()
-        self._check()
-        if open_records:
-            self._health.fine()
+            if self._shape.format != "plain":
+                self._produce(*records(self._changes.take(), self._shape.format))
+            open_records = len(self._producer)
+            while self._producer.flush(_WAIT_S) > 0:
+                self._check()
+            self._check()
+            if open_records:
+                self._health.fine()
 
     def status(self) -> SourceStatus:
         """Return state and figures, as a reader does; from any thread."""
@@ -87,6 +90,8 @@ class KafkaWriter:
         if not self._closed.is_set():
             self._closed.set()
             self._producer.purge()
+            with self._busy:  # whoever waits there sees that it is over within `_WAIT_S`
+                self._producer.close()
 
     def _encode(self, batch: pa.RecordBatch) -> tuple[list[bytes | None], list[bytes | None]]:
         values = self._values.encode(without_weight(batch)).to_pylist()
@@ -97,6 +102,7 @@ class KafkaWriter:
         return [None] * len(values), values
 
     def _produce(self, keys: list[bytes | None], values: list[bytes | None]) -> None:
+        self._check()
         produce, topic, poll = self._producer.produce, self._topic, self._producer.poll
         for i, (key, value) in enumerate(zip(keys, values, strict=True)):
             while True:

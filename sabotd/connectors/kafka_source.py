@@ -110,6 +110,7 @@ class KafkaReader:
         if not self._closed:
             self._closed = True
             self._pending.clear()
+            self._finder.close()
             if self._consumer is not None:
                 self._consumer.close()
 
@@ -160,7 +161,7 @@ class KafkaReader:
         if events:
             messages = [m for m in messages if m.error() is None]
         if messages:
-            partitions = np.fromiter((m.partition() for m in messages), np.int32, len(messages))
+            partitions = np.array([m.partition() for m in messages], np.int32)
             if (partitions == partitions[0]).all():
                 self._pending.append((int(partitions[0]), messages))
             else:
@@ -188,17 +189,15 @@ class KafkaReader:
 
     def _decode(self, partition: int, messages: Sequence[Message]) -> SourceBatch | None:
         end = self._ends.get(partition)
-        offsets = [m.offset() for m in messages]
-        next_offset = (offsets[-1] or 0) + 1
+        next_offset = (messages[-1].offset() or 0) + 1
         if end is not None and next_offset > end:
-            keep = int(np.searchsorted(np.array(offsets), end))
-            messages, offsets, next_offset = messages[:keep], offsets[:keep], end
-        values = [m.value() for m in messages]
-        names = _Offsets(partition, offsets)
-        batch, errors = self._assembler.assemble(values, names, _include(partition, messages, offsets))
+            messages = messages[: int(np.searchsorted([m.offset() or 0 for m in messages], end))]
+            next_offset = end
+        payloads = pa.array([m.value() for m in messages], pa.binary())
+        batch, errors = self._assembler.assemble(payloads, _Names(messages), _include(partition, messages))
         self._advance(partition, next_offset)
         self._rows += batch.num_rows
-        self._bytes += sum(len(v) for v in values if v is not None)
+        self._bytes += payloads.nbytes
         self._bad_records += len(errors)
         if batch.num_rows == 0 and not errors:
             return None
@@ -245,27 +244,26 @@ def make_consumer(config: dict[str, Any]) -> Consumer:
         raise setting_error(problem) from problem
 
 
-class _Offsets(Sequence[str]):
+class _Names(Sequence[str]):
     """Names records ``partition:offset``, when one is asked for."""
 
-    def __init__(self, partition: int, offsets: Sequence[int | None]) -> None:
-        self._partition = partition
-        self._offsets = offsets
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
 
     def __getitem__(self, i: Any) -> Any:  # never a slice
-        return f"{self._partition}:{self._offsets[i]}"
+        return f"{self._messages[i].partition()}:{self._messages[i].offset()}"
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._messages)
 
 
-def _include(partition: int, messages: Sequence[Message], offsets: Sequence[int | None]) -> Mapping[str, Include]:
+def _include(partition: int, messages: Sequence[Message]) -> Mapping[str, Include]:
     n = len(messages)
     return {
         "key": lambda: pa.array([m.key() for m in messages], pa.binary()),
         "payload": lambda: pa.array([m.value() for m in messages], pa.binary()),
         "partition": lambda: pa.array(np.full(n, partition, np.int32)),
-        "offset": lambda: pa.array(offsets, pa.int64()),
+        "offset": lambda: pa.array([m.offset() for m in messages], pa.int64()),
         "timestamp": lambda: _timestamps(messages),
         "headers": lambda: pa.array([_headers(m) for m in messages], HEADERS),
     }

@@ -89,11 +89,11 @@ class MqttReader:
                 self._link.check()
             return None
         offsets = _Offsets(self._taken, messages)
-        payloads = [m.payload for m in messages]
+        payloads = pa.array([m.payload for m in messages], pa.binary())
         batch, errors = self._assembler.assemble(payloads, offsets, _include(messages))
         self._taken += len(messages)
         self._rows += batch.num_rows
-        self._bytes += sum(map(len, payloads))
+        self._bytes += payloads.nbytes
         self._bad_records += len(errors)
         return SourceBatch(self._split, batch, errors) if batch.num_rows or errors else None
 

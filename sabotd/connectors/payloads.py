@@ -37,9 +37,9 @@ class RecordAssembler:
         self._include = {c.name: included[c.name] for c in op.columns if c.name in included}
 
     def assemble(
-        self, payloads: Sequence[bytes | None], offsets: Sequence[object], include: Mapping[str, Include]
+        self, payloads: pa.BinaryArray, offsets: Sequence[object], include: Mapping[str, Include]
     ) -> tuple[pa.RecordBatch, Sequence[BadRecord]]:
-        """Decode `payloads` (None gives no row) in order.
+        """Decode `payloads` (NULL gives no row) in order.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class RecordAssembler:
         include : mapping
             INCLUDE kind to its values, one a payload.
         """
-        decoded = self._decoder.decode_payloads(pa.array(payloads, pa.binary()), offsets)
+        decoded = self._decoder.decode_payloads(payloads, offsets)
         if not self._include:
             return decoded.batch, decoded.errors
         arrays: list[pa.Array] = []

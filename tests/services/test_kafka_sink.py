@@ -180,3 +180,22 @@ def test_reader_and_writer_go_on_after_the_broker_was_away(tmp_path: Path) -> No
             assert reader.fence() == reader.position() == {"0": 20}
     finally:
         broker.stop()
+
+
+def client_threads() -> int:
+    """Return how many threads librdkafka has in this process."""
+    return sum(path.read_text().startswith("rdk:") for path in Path("/proc/self/task").glob("*/comm"))
+
+
+def test_readers_and_writers_leave_no_threads(new_topic: NewTopicFn) -> None:
+    topic = new_topic()
+    before = client_threads()
+    writer = CONNECTOR.open_sink(topic.sink("k BIGINT, v VARCHAR"), 0, 1)
+    writer.write(plain(0, 3))
+    writer.flush(1)
+    reader = CONNECTOR.open_source(topic.source("k BIGINT"), 0, 1)
+    read_to(reader)
+    assert client_threads() > before
+    for each in (reader, writer, reader, writer):
+        each.close()
+    assert client_threads() == before
