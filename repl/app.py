@@ -90,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
         return USAGE
     with connection:
         settings = Settings(format=Format(args.format), expanded=args.expanded, null=args.null)
-        shell = Shell(connection, lambda: connect(connection.url), settings, interactive=not scripted)
+        shell = Shell(connection, lambda: connect(connection.url), settings)
         if scripted:
             return 0 if _run_scripts(shell, args) else FAILED
         from repl.prompt import run_prompt

@@ -123,7 +123,7 @@ def _chunks(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[list[pa.Re
 
 def cells(column: pa.Array, null: str) -> list[str]:
     """Return a column's texts as a table shows them."""
-    return list(pc.fill_null(visible(texts(column)), null).to_pylist())
+    return [null if text is None else text for text in visible(texts(column)).to_pylist()]
 
 
 def table_lines(

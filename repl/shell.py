@@ -40,8 +40,6 @@ class Shell:
     settings : Settings
     out, err : text file
         Results, and everything else.
-    interactive : bool
-        Errors do not end a script's caller: the prompt goes on.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class Shell:
         *,
         out: TextIO | None = None,
         err: TextIO | None = None,
-        interactive: bool = False,
     ) -> None:
         self.connection = connection
         self.connect = connect
@@ -60,7 +57,6 @@ class Shell:
         self.stdout = out or sys.stdout
         self.out = self.stdout
         self.err = err or sys.stderr
-        self.interactive = interactive
         self.last_statement: Statement | None = None
         self.on_ddl: Callable[[], None] | None = None
 

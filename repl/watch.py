@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ def watch(shell: Shell, statement: Statement, every_s: float) -> None:
     """
     in_place = shell.on_terminal and shell.settings.format is Format.TABLE
     block = Block(shell.out)
+    pause = threading.Event()  # never set: Ctrl-C ends the wait
     try:
         while True:
             started = time.monotonic()
@@ -37,7 +39,7 @@ def watch(shell: Shell, statement: Statement, every_s: float) -> None:
                 block.draw([title, *lines])
             else:
                 shell.execute(statement)
-            time.sleep(max(0.0, started + every_s - time.monotonic()))
+            pause.wait(max(0.0, started + every_s - time.monotonic()))
     finally:
         if in_place:
             block.close()

@@ -2,10 +2,12 @@
 
 import json
 import signal
+import subprocess
 
 import pyarrow as pa
 
 from repl.app import main
+from tests.support.fix_repl import SABOT
 
 
 def test_statements_from_the_command_line(sql_server):
@@ -136,3 +138,31 @@ def test_mistaken_commands(sql_server):
         assert done.returncode == 1
         assert done.stderr.startswith(message)
         assert done.stdout == ""
+
+
+def test_watch_without_a_terminal_writes_one_after_the_other(sql_server, tmp_path):
+    script = tmp_path / "watch.sql"
+    script.write_text("select 1 as a;\n\\watch 0.01\n")
+    with sql_server.start("-f", str(script)) as process:
+        lines = [process.stdout.readline() for _ in range(15)]
+        assert lines == [" a\n", "---\n", " 1\n", "(1 row)\n", "\n"] * 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stderr.read() == ""
+
+
+def test_statements_run_as_they_come_through_a_pipe(sql_server):
+    with subprocess.Popen(
+        [*SABOT, "--server", sql_server.url, "--format", "csv"],
+        env=sql_server.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        process.stdin.write("select 1 as a;\n")
+        assert [process.stdout.readline() for _ in range(2)] == ["a\n", "1\n"]
+        process.stdin.write("select 2 as b")
+        process.stdin.close()
+        assert process.stdout.read() == "b\n2\n"
+        assert process.wait() == 0

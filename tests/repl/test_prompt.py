@@ -96,3 +96,15 @@ def test_a_subscription_redraws_in_place(prompt, sql_server):
     assert sql_server.engine.wait_idle()
     prompt.send("\\q\r")
     assert prompt.wait_end() == 0
+
+
+def test_the_pager(sql_server, terminal):
+    sql_server.env["PAGER"] = "sed s/^/paged:/"
+    term = terminal()
+    term.wait_for(r"^sabot>")
+    term.send("\\pset pager on\r")
+    term.wait_for(r"pager on")
+    term.send("select range as n from range(3);\r")
+    term.wait_for(r"^paged: 2\npaged:\(3 rows\)")
+    term.send("\\q\r")
+    assert term.wait_end() == 0
