@@ -110,10 +110,12 @@ class FinalAgg:
                 writes.append(self._delete)
         if new:
             writes.append(self._insert)
-        self._session.begin()
+        if len(writes) > 1:
+            self._session.begin()
         for write in writes:
             write.run()
-        self._session.commit()
+        if len(writes) > 1:
+            self._session.commit()
         self._inserted += new
         self._updated += total - new
         if self._updated > max(_FOLD_ROWS, self._inserted):
