@@ -115,6 +115,9 @@ QUERIES: dict[str, Query] = {
         "SELECT person.city AS city, count(*) AS n FROM events WHERE person.age > 20 GROUP BY person.city",
     ),
     "count": Query("SELECT count(*) AS n, count(v) AS nv FROM events"),
+    "count of rows": Query("SELECT count(*) AS n FROM events"),
+    "count of rows by nothing kept": Query("SELECT count(*) AS n FROM items GROUP BY k"),
+    "constants": Query("SELECT 1 AS one, 'x' AS x FROM items"),
     "global aggregates": Query(
         "SELECT sum(v) AS s, min(v) AS lo, max(name) AS hi, avg(v) AS m, sum(f) AS f FROM events"
     ),
@@ -143,6 +146,10 @@ QUERIES: dict[str, Query] = {
     "join with residual": Query(
         "SELECT e.id, i.rate FROM events AS e JOIN items AS i ON e.k = i.k AND e.v < i.rate WHERE i.label IS NOT NULL"
     ),
+    "cross join with an aggregate": Query(
+        "SELECT i.label, g.top FROM items AS i JOIN (SELECT max(rate) AS top FROM items) AS g ON i.rate = g.top"
+    ),
+    "join of constants": Query("SELECT i.label FROM items AS i JOIN items AS j ON i.k = j.k WHERE j.rate = 3"),
     "join by two keys": Query(
         "SELECT e.id, i.weight FROM events AS e JOIN items AS i ON e.k = i.k AND e.name = i.label"
     ),
