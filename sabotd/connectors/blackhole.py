@@ -61,7 +61,9 @@ class SinkOnlyConnector(Connector):
 
 
 _OPTIONS: Final[dict[str, OptionSpec]] = {
-    "rows_per_second": OptionSpec("float", doc="take no more than this of each task: a slow sink for trying things out"),
+    "rows_per_second": OptionSpec(
+        "float", doc="take no more than this of each task: a slow sink for trying things out"
+    ),
 }
 
 

@@ -32,6 +32,8 @@ SETTLED_S: Final = 1.0
 """A file that nobody has written to for so long is taken as it is: its last line needs no newline."""
 _SCAN_S: Final = 0.5
 _SCAN_SHARE: Final = 50
+_LONG_SCAN_S: Final = 0.05
+_LEAST_WAIT_S: Final = 0.001
 
 
 class FileReader:
@@ -77,22 +79,22 @@ class FileReader:
 
     def read(self, max_rows: int, timeout_s: float) -> SourceBatch | None:
         deadline = time.monotonic() + timeout_s
+        scanned = False
         while not self._woken.is_set():
             while self._queue:
                 got = self._read_unit(self._queue[0], max_rows)
                 if got is not None:
                     return got
                 self._queue.pop(0)
-            wait = deadline - time.monotonic()
-            if self._watch:
-                if time.monotonic() >= self._next_scan:
-                    self._scan()
-                    if self._queue:
-                        continue
-                wait = min(wait, self._next_scan - time.monotonic())
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if self._watch and now >= self._next_scan and not (scanned and now >= deadline):
+                self._scan()
+                scanned = True
+                continue
+            if now >= deadline:
                 return None
-            self._woken.wait(max(wait, 0))
+            until = min(deadline, self._next_scan) if self._watch else deadline
+            self._woken.wait(max(until - now, _LEAST_WAIT_S))
         self._woken.clear()
         return None
 
@@ -139,7 +141,7 @@ class FileReader:
         self._queue = [unit for file in found if (unit := self._look(file)) is not None]
         # a folder of very many files is not listed all the time
         took = time.monotonic() - begun
-        self._next_scan = begun + max(self._scan_s, took * _SCAN_SHARE)
+        self._next_scan = begun + max(self._scan_s, took * _SCAN_SHARE if took > _LONG_SCAN_S else 0)
 
     def _look(self, file: Found) -> Unit | None:
         """Return the unit of a file if there may be something to read in it."""

@@ -5,6 +5,7 @@ It is stricter in one thing: it checks all of a record, the kernel of what is no
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from sabotd.formats.plan import ColumnPlan, Kind
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _LOOSE_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_TOKEN: Final = re.compile(r'[^\x00-\x20,:"{}\[\]]+')
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
@@ -55,13 +57,15 @@ def _parse(text: str, at: int) -> _Node:
         if found is None:
             raise ValueError(at)
         return _Node("string", found[0], found[0], found.end())
-    for word, type, value in (("null", "null", None), ("true", "bool", True), ("false", "bool", False)):
-        if text.startswith(word, at):
-            return _Node(type, word, value, at + len(word))
-    number = _NUMBER.match(text, at)
-    if number is None:
+    token = _TOKEN.match(text, at)
+    if token is None:
         raise ValueError(at)
-    return _Node("number", number[0], number[0], number.end())
+    for word, name, value in (("null", "null", None), ("true", "bool", True), ("false", "bool", False)):
+        if token[0] == word:
+            return _Node(name, word, value, token.end())
+    if not _NUMBER.fullmatch(token[0]):
+        raise ValueError(at)
+    return _Node("number", token[0], token[0], token.end())
 
 
 def _space(text: str, at: int) -> int:
@@ -93,12 +97,10 @@ def _parse_members(text: str, begin: int, type: str, close: str) -> _Node:
     return _Node(type, text[begin : at + 1], members, at + 1)
 
 
-def _convert(node: _Node | None, plan: ColumnPlan) -> Any:
-    if node is None or node.type == "null":
+def _convert(node: _Node, plan: ColumnPlan) -> Any:
+    if node.type == "null":
         return None
     if plan.kind == Kind.STRUCT:
-        if node.type != "object":
-            raise _BadValueError
         return _convert_fields(node, plan.children)
     if plan.kind == Kind.LIST:
         if node.type != "array":
@@ -127,13 +129,16 @@ def _unescape(text: str) -> str:
 
 
 def _convert_fields(node: _Node, plans: tuple[ColumnPlan, ...]) -> dict[str, Any]:
-    found: dict[str, _Node] = {}
+    if node.type != "object":
+        raise _BadValueError
+    out: dict[str, Any] = dict.fromkeys(p.name for p in plans)
     for key, value in node.value:
-        exact = [p.name for p in plans if p.name == key]
-        near = [p.name for p in plans if _folded(p.name) == _folded(key)]
+        exact = [p for p in plans if p.name == key]
+        near = [p for p in plans if _folded(p.name) == _folded(key)]
         if exact or near:
-            found[(exact or near)[0]] = value
-    return {p.name: _convert(found.get(p.name), p) for p in plans}
+            plan = (exact or near)[0]
+            out[plan.name] = _convert(value, plan)
+    return out
 
 
 def _folded(name: str) -> str:
@@ -189,7 +194,7 @@ def _decimal(text: str) -> Decimal:
 
 def _whole(text: str, plan: ColumnPlan) -> int:
     value = _decimal(text)
-    if value.adjusted() > 40 or value != value.to_integral_value():
+    if (value and value.adjusted() > 40) or value != value.to_integral_value():
         raise _BadValueError
     whole = int(value)
     bits = plan.width * 8
@@ -211,7 +216,7 @@ def _real(text: str) -> float:
 
 
 def _fixed(text: str, plan: ColumnPlan) -> Decimal:
-    value = _decimal(text)
+    value = _decimal(text) or Decimal(0)
     if value.adjusted() > 40:
         raise _BadValueError
     try:
@@ -284,7 +289,7 @@ def _clock_ns(clock: re.Match[str]) -> int:
 
 
 def _epoch(text: str, plan: ColumnPlan) -> int:
-    value = _decimal(text)
+    value = _decimal(text) or Decimal(0)
     if value.adjusted() > 28:
         raise _BadValueError
     nanos = int(value.scaleb(9, context=_WIDE).to_integral_value(ROUND_HALF_UP))
@@ -320,7 +325,7 @@ class RowDecoder:
         self, data: bytes, offsets: list[int]
     ) -> tuple[int, list[pa.Array], list[tuple[int, int, int, str]], list[int]]:
         """Decode payloads ``data[offsets[i]:offsets[i + 1]]``."""
-        return self._decode(data, list(zip(offsets[:-1], offsets[1:], strict=True)))
+        return self._decode(data, list(itertools.pairwise(offsets)))
 
     def _decode(
         self, data: bytes, bounds: list[tuple[int, int]]
@@ -335,8 +340,6 @@ class RowDecoder:
                 text = payload.decode()
                 for node, begin in _records(text):
                     try:
-                        if node.type != "object":
-                            raise _BadValueError
                         good.append(_convert_fields(node, self._plans))
                     except _BadValueError:
                         first = start + len(text[:begin].encode())

@@ -191,7 +191,8 @@ cdef inline uint8_t* heap_room(Column* column, int64_t more) noexcept nogil:
     """Return where `more` bytes of string can be written; NULL when memory is out."""
     cdef int64_t need = column.heap_length + more, capacity
     cdef void* room
-    if need > column.heap_capacity:
+    # also an empty string needs an address
+    if need > column.heap_capacity or column.heap == NULL:
         capacity = column.heap_capacity * 2 if column.heap_capacity else 16384
         while capacity < need:
             capacity *= 2

@@ -129,7 +129,8 @@ static sb_ptr sb_container_skip(sb_ptr p, sb_ptr end, sb_ptr lim) {
 
 /* The end of a number or literal that starts at p: the first comma, bracket or space. */
 static inline sb_ptr sb_token_end(sb_ptr p, sb_ptr end) {
-    while (p < end && *p > ' ' && *p != ',' && *p != '}' && *p != ']' && *p != '"' && *p != ':') p++;
+    while (p < end && *p > ' ' && *p != ',' && *p != '}' && *p != ']' && *p != '"' && *p != ':' && *p != '{' && *p != '[')
+        p++;
     return p;
 }
 
