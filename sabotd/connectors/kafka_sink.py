@@ -22,7 +22,7 @@ _WAIT_S: Final = 0.1
 class KafkaWriter:
     """A `SinkWriter` with an idempotent producer; at least once over failures of the daemon.
 
-    `close` may be called from any thread and ends a waiting `write` or `flush` with an error.
+    `wake` and `close` end a waiting `write` or `flush` with an error; from any thread.
     """
 
     def __init__(self, op: SinkOp) -> None:
@@ -52,7 +52,8 @@ class KafkaWriter:
         except (KafkaException, ValueError, TypeError) as problem:
             raise setting_error(problem) from problem
         self._failed: KafkaError | None = None
-        self._closed = threading.Event()
+        self._stopped = threading.Event()
+        self._closed = False
         self._busy = threading.Lock()
         self._rows = self._bytes = 0
 
@@ -80,15 +81,18 @@ class KafkaWriter:
                 self._health.fine()
 
     def status(self) -> SourceStatus:
-        """Return state and figures, as a reader does; from any thread."""
         return SourceStatus(self._health.state, rows=self._rows, bytes=self._bytes)
 
     def wake(self) -> None:
         self.close()
 
+    def wake(self) -> None:
+        self._stopped.set()
+
     def close(self) -> None:
-        if not self._closed.is_set():
-            self._closed.set()
+        self._stopped.set()
+        if not self._closed:
+            self._closed = True
             self._producer.purge()
             with self._busy:  # whoever waits there sees that it is over within `_WAIT_S`
                 self._producer.close()
@@ -125,8 +129,8 @@ class KafkaWriter:
             self._failed = error
 
     def _check(self) -> None:
-        if self._closed.is_set():
-            msg = f"the sink to topic {self._topic!r} was closed"
+        if self._stopped.is_set():
+            msg = f"the sink to topic {self._topic!r} was stopped"
             raise ConnectorError(msg)
         if self._failed is not None:
             raise self._failure(self._failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -232,20 +233,31 @@ class MqttLink:
             msg = f"the connection to {self.where} was closed"
             raise ConnectorError(msg)
 
-    def close(self) -> None:
-        """Disconnect and end the thread; from any thread, idempotent."""
+    def stop(self) -> None:
+        """Begin to disconnect, end waiting calls with an error; from any thread, does not wait."""
         if self.closed:
             return
         self.closed = True
         self.up.set()
-        try:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        except RuntimeError:  # it has ended after a failure
-            return
+        # a loop that has ended after a failure takes nothing any more
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end)
+
+    def close(self) -> None:
+        """Disconnect and end the thread; from any thread, idempotent."""
+        self.stop()
         self._thread.join(_CLOSE_S)
 
     def _lost(self) -> ConnectorError:
         return ConnectorError(f"connection to the mqtt broker at {self.where} lost", retryable=True)
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._cancel_calls()
+
+    def _cancel_calls(self) -> None:
+        for call in self._calls:
+            call.cancel()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -281,8 +293,7 @@ class MqttLink:
                 continue
             finally:
                 self.client = None
-                for call in self._calls:
-                    call.cancel()
+                self._cancel_calls()
                 if not self._stop.is_set():
                     self.up.clear()
             self._down(reason, backoff_s)

@@ -66,7 +66,7 @@ def _is_topic(text: str) -> bool:
 class MqttWriter:
     """A `SinkWriter` that publishes in order; at least once with QoS 1 and 2, also over reconnects.
 
-    `close` may be called from any thread and ends a waiting `write` or `flush` with an error.
+    `wake` and `close` end a waiting `write` or `flush` with an error; from any thread.
     """
 
     def __init__(self, op: SinkOp, index: int) -> None:
@@ -101,11 +101,13 @@ class MqttWriter:
         self._link.check()
 
     def status(self) -> SourceStatus:
-        """Return state and figures, as a reader does; from any thread."""
         return SourceStatus(self._link.state, rows=self._rows, bytes=self._bytes)
 
     def wake(self) -> None:
         self._link.close()
+
+    def wake(self) -> None:
+        self._link.stop()
 
     def close(self) -> None:
         self._link.close()

@@ -114,7 +114,8 @@ def test_a_record_that_is_too_large_fails_the_sink(new_topic: NewTopicFn) -> Non
             writer.flush(1)
 
 
-def test_close_ends_a_flush_that_waits_for_a_broker() -> None:
+@pytest.mark.parametrize("how", ["wake", "close"])
+def test_a_flush_that_waits_for_a_broker_can_be_ended(how: str) -> None:
     topic = Topic("t", f"127.0.0.1:{free_port()}")
     writer = CONNECTOR.open_sink(topic.sink("v VARCHAR"), 0, 1)
     writer.write(pa.record_batch({"v": ["x"]}))
@@ -131,9 +132,10 @@ def test_close_ends_a_flush_that_waits_for_a_broker() -> None:
     while "unreachable" not in writer.status().state:
         threading.Event().wait(0.01)
     assert thread.is_alive()
-    writer.close()
+    getattr(writer, how)()
     thread.join(10)
-    assert "closed" in problems[0].message
+    assert "stopped" in problems[0].message
+    writer.close()
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,8 @@ def test_reader_and_writer_go_on_after_the_broker_was_away(tmp_path: Path) -> No
         broker.stop()
 
 
-def test_close_ends_a_write_that_waits_for_a_broker() -> None:
+@pytest.mark.parametrize("how", ["wake", "close"])
+def test_a_write_that_waits_for_a_broker_can_be_ended(how: str) -> None:
     writer = CONNECTOR.open_sink(sink("a BIGINT", host="127.0.0.1", port=str(free_port()), topic="t"), 0, 1)
     problems: list[str] = []
 
@@ -353,9 +354,10 @@ def test_close_ends_a_write_that_waits_for_a_broker() -> None:
 
     thread = threading.Thread(target=write)
     thread.start()
-    writer.close()
+    getattr(writer, how)()
     thread.join(10)
     assert "closed" in problems[0]
+    writer.close()
 
 
 def test_threads_end_with_the_reader(mosquitto: MosquittoServer, mqtt_prefix: str) -> None:
