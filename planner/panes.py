@@ -15,7 +15,7 @@ from planner.aggregates import TwoPhase
 from planner.emit_on_close import late_predicate
 from planner.expressions import column, fields_read, substitute
 from planner.logical import Aggregate, Filter, LogicalNode, Project, Window, WindowKind, schema_of
-from planner.render import render, render_as
+from planner.render import as_declared, render, render_as
 from planner.sql import aligned_sql, bucket_sql, interval_sql, named, source_sql, steps_back_sql
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import quote
@@ -88,7 +88,8 @@ def _by_pane(
     bucket, _ = bucket_sql(window)
     plain = [k for k in node.keys if not panes.of_window(k)]
     read = dict.fromkeys([*plain, *(n for c in node.calls for n in (c.argument, c.filter) if n is not None)])
-    items = [named(render_as(panes.columns[n], types[n]), n) for n in read]
+    fields = schema_of(window)
+    items = [named(render_as(as_declared(panes.columns[n], fields), types[n]), n) for n in read]
     items.append(f"{bucket} AS {PANE}")
     groups = [*(quote(k) for k in plain), PANE]
     if panes.late:
@@ -99,7 +100,7 @@ def _by_pane(
         groups.append(LATE)
     if weighted:
         items.append(WEIGHT)
-    conditions = [c for c in (where, *(f"({render(p)})" for p in panes.filters)) if c]
+    conditions = [c for c in (where, *(f"({render(as_declared(p, fields))})" for p in panes.filters)) if c]
     conditions.append(f"{quote(window.time_column)} IS NOT NULL")
     rows = f"SELECT {', '.join(items)} FROM {source} WHERE {' AND '.join(conditions)}"
     by_pane = f"SELECT {', '.join([*groups, *phases.items])} FROM ({rows}) GROUP BY {', '.join(groups)}"

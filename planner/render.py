@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from sabot.schema import quote, struct_fields
+from sabot.schema import Schema, quote, struct_fields
 
 _AS_TEXT = ("JSON", "UUID")
 _SPELLED = {"INT": "INTEGER", "TEXT": "VARCHAR", "REAL": "FLOAT", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
@@ -44,6 +44,34 @@ def render_as(expression: exp.Expression, type_text: str) -> str:
     if target == type_text and _has_type(expression, type_text):
         return sql
     return f"CAST({sql} AS {target})"
+
+
+def as_declared(expression: exp.Expression, fields: Schema) -> exp.Expression:
+    """Return `expression` over columns as they travel: JSON and UUID come as text and are read as what they are.
+
+    Where JSON is taken apart the text does, without being parsed twice. Text that is no UUID is NULL.
+    """
+    types = {f.name: f.type.upper() for f in fields if f.type.upper() in _AS_TEXT}
+    if not types or isinstance(expression.unnest(), exp.Column):
+        return expression
+
+    def cast(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Column) or node.name not in types:
+            return node
+        above = node.parent
+        while isinstance(above, exp.Paren):
+            above = above.parent
+        if types[node.name] == "JSON" and isinstance(above, exp.JSONExtract | exp.JSONExtractScalar):
+            return node
+        return exp.TryCast(this=node.copy(), to=exp.DataType.build(types[node.name], dialect="duckdb"))
+
+    # the casts hold columns themselves, so they are found before any is put in
+    copy = expression.copy()
+    for found in list(copy.find_all(exp.Column)):
+        new = cast(found)
+        if new is not found:
+            found.replace(new)
+    return copy
 
 
 def motion_type(type_text: str) -> str:

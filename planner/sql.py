@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.logical import Filter, LogicalNode, Project, Window, WindowKind, schema_of
-from planner.render import motion_type, render, render_as
+from planner.render import as_declared, motion_type, render, render_as
 from sabot.errors import PlanError
 from sabot.ids import WEIGHT
 from sabot.schema import quote
@@ -62,11 +62,12 @@ def _chain(node: LogicalNode, is_input: Callable[[LogicalNode], bool], weighted:
     match node:
         case Project(input=child):
             below = _flat(_chain(child, is_input, weighted))
-            items = [named(render_as(e.expr, e.type), e.name) for e in node.exprs]
+            fields = schema_of(child)
+            items = [named(render_as(as_declared(e.expr, fields), e.type), e.name) for e in node.exprs]
             return _Select(below.source, below.where, (*items, *([WEIGHT] if weighted else [])))
         case Filter(input=child, predicate=predicate):
             below = _flat(_chain(child, is_input, weighted))
-            return _Select(below.source, (*below.where, f"({render(predicate)})"))
+            return _Select(below.source, (*below.where, f"({render(as_declared(predicate, schema_of(child)))})"))
         case Window(input=child):
             below = _flat(_chain(child, is_input, weighted))
             return _Select(f"({window_sql(node, below.source, below.where)})")

@@ -27,7 +27,7 @@ from planner.logical import (
     schema_of,
 )
 from planner.panes import partial_sql
-from planner.render import motion_type, render
+from planner.render import as_declared, motion_type, render
 from planner.rules.prune_columns import watermark_columns
 from planner.sql import select_sql
 from planner.task_spec import (
@@ -217,8 +217,9 @@ class StreamPlanner:
             relation.connector,
             dict(relation.options),
             relation.format,
-            column_specs(fields),
-            column_specs(relation.schema),
+            # as declared: a connector reads JSON otherwise than text
+            tuple(ColumnSpec(f.name, f.type) for f in fields),
+            tuple(ColumnSpec(f.name, f.type) for f in relation.schema),
             watermark_sql=watermark.expression if watermark is not None else None,
             judge_lateness=judge,
             include=tuple((kind, name) for kind, name in relation.include if name in names),
@@ -371,7 +372,7 @@ class StreamPlanner:
             node.right_keys,
             (left.retracting, right.retracting),
             column_specs(fields),
-            residual_sql=render(node.residual) if node.residual is not None else None,
+            residual_sql=render(as_declared(node.residual, fields)) if node.residual is not None else None,
         )
         return StreamNode(
             op,

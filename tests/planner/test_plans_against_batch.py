@@ -21,7 +21,7 @@ from tests.support.plan_builder import group, hop, join, project, scan, source, 
 
 COLUMNS = (
     "k BIGINT, g VARCHAR, i INTEGER, n BIGINT, d DECIMAL(10,2), f DOUBLE, b BOOLEAN, "
-    "ts TIMESTAMP, tz TIMESTAMP WITH TIME ZONE, s STRUCT(a BIGINT, b STRUCT(c VARCHAR, d BIGINT))"
+    "ts TIMESTAMP, tz TIMESTAMP WITH TIME ZONE, s STRUCT(a BIGINT, b STRUCT(c VARCHAR, d BIGINT)), j JSON, u UUID"
 )
 SOURCE = source("rows", COLUMNS)
 TABLE = table("rows", COLUMNS)
@@ -120,6 +120,17 @@ SHAPES: dict[str, Shape] = {
         group(Union((project(r, "g", "n"), project(r, "g", "n: BIGINT = -n"))), "g", "s = sum(n)"), "g <> 'b'"
     ),
     "union of counts": lambda r: Union((group(r, "g", "c = count(*)"), group(where(r, "b"), "g", "c = count(*)"))),
+    "json and uuid": lambda r: project(
+        where(r, "u > CAST('40000000-0000-0000-0000-000000000000' AS UUID) OR j IS NULL"),
+        "u",
+        "j",
+        "q: BIGINT = TRY(CAST(j ->> 'q' AS BIGINT))",
+        "whole: VARCHAR = CAST(to_json(j) AS VARCHAR)",
+        "inner: JSON = j -> 'q'",
+        "text: VARCHAR = upper(CAST(u AS VARCHAR))",
+    ),
+    "grouped by json and uuid": lambda r: group(r, "u", "c = count(j)", "hi = max(u)"),
+    "the same twice": lambda r: Union((project(r, "g"), project(r, "g"))),
     "nothing read": lambda r: project(r, "one: INTEGER = 1"),
     "join without keys": lambda r: project(
         join(group(r, "", "all_ = count(*)"), group(r, "g", "c = count(*)"), "", "c * 3 > all_"), "g", "c"
@@ -144,6 +155,8 @@ def _row(rng: random.Random) -> dict[str, Any]:
         "ts": maybe(time),
         "tz": maybe(time.replace(tzinfo=dt.UTC)),
         "s": maybe(struct),
+        "j": maybe(rng.choice(['{"q": 7}', '{"q": "x"}', "[1, 2]", '"text"'])),
+        "u": maybe(f"{rng.choice('0479f')}0000000-0000-0000-0000-000000000001"),
     }
 
 
