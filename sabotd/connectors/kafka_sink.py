@@ -84,9 +84,6 @@ class KafkaWriter:
         return SourceStatus(self._health.state, rows=self._rows, bytes=self._bytes)
 
     def wake(self) -> None:
-        self.close()
-
-    def wake(self) -> None:
         self._stopped.set()
 
     def close(self) -> None:

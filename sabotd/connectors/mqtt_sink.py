@@ -104,9 +104,6 @@ class MqttWriter:
         return SourceStatus(self._link.state, rows=self._rows, bytes=self._bytes)
 
     def wake(self) -> None:
-        self._link.close()
-
-    def wake(self) -> None:
         self._link.stop()
 
     def close(self) -> None:
