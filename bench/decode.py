@@ -78,15 +78,15 @@ def main() -> None:
         con = duckdb.connect(config={"threads": 1})
         spec = f"columns = {{bid: '{FOUR[0].type}'}}, format = 'newline_delimited'"
         query = f"SELECT sum(bid.auction + bid.bidder + bid.price), max(bid.date_time) FROM read_json('{path}', {spec})"
-        duck = con.execute(query).fetchone()
+        duck = con.execute(query).fetchall()
         batch = make_decoder("json", FOUR, FOUR, {}).decode_buffer(path.read_bytes()).batch
         con.register("decoded", pa.Table.from_batches([batch]))
-        ours = con.execute(query.split(" FROM ", maxsplit=1)[0] + " FROM decoded").fetchone()
+        ours = con.execute(query.split(" FROM ", maxsplit=1)[0] + " FROM decoded").fetchall()
         assert ours == duck, (ours, duck)
 
         show("file source, JSON, four fields", cpu_s(lambda: read_files(path, "json", FOUR)))
         show("file source, JSON, everything", cpu_s(lambda: read_files(path, "json", ALL)))
-        show("DuckDB read_json, four fields", cpu_s(lambda: con.execute(query).fetchone()))
+        show("DuckDB read_json, four fields", cpu_s(lambda: con.execute(query).fetchall()))
 
         data = path.read_bytes()
         lines = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1

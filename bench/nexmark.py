@@ -184,6 +184,7 @@ _DUCKDB = """
 import resource, sys, time, duckdb
 con = duckdb.connect()
 con.execute("SET integer_division = true; SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+con.execute("SET enable_progress_bar = false")
 con.execute(f"SET threads = {sys.argv[1]}")
 begin, cpu = time.perf_counter(), time.process_time()
 con.execute("CREATE TEMP TABLE thrown AS SELECT 1 WHERE false")
