@@ -159,7 +159,7 @@ class JobRunner:
             to = [self._rng.randrange(count) for _ in range(batch.num_rows)]
         elif edge.keys:
             values = zip(*(batch.column(k).to_pylist() for k in edge.keys), strict=True)
-            groups = (hash(repr(v)) % edge.max_parallelism for v in values)
+            groups = (hash(freeze(v)) % edge.max_parallelism for v in values)
             to = [g * count // edge.max_parallelism for g in groups]
         else:
             assert count == 1
