@@ -79,7 +79,7 @@ def test_datagen_ends_by_rows_or_sequence_only():
 @pytest.mark.parametrize(("options", "match", "hint"), [
     ({"fields.vv.min": "1"}, "of no column", "did you mean 'v'"),
     ({"fields.v.mim": "1"}, "no rule 'mim'", "did you mean 'min'"),
-    ({"fields.v.kind": "sequnce"}, "not random or sequence", "did you mean 'sequence'"),
+    ({"fields.v.kind": "sequences"}, "not random or sequence", "did you mean 'sequence'"),
     ({"fields.v.min": "8", "fields.v.max": "5"}, "at least min", None),
     ({"fields.b.kind": "sequence"}, "no sequence of bool", None),
     ({"rate": "0"}, "not above 0", None),
