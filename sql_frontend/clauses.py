@@ -15,6 +15,8 @@ _AFTER_TYPE = frozenset(
     {"NOT", "NULL", "PRIMARY", "DEFAULT", "AS", "CHECK", "UNIQUE", "REFERENCES", "GENERATED", "COLLATE", "METADATA"}
 )
 ENCODINGS = ("json", "csv", "parquet", "raw")
+SINK_FORMATS = ("plain", "upsert", "debezium")
+"""How a sink may tell its rows; which of them a connector has is for the connector to say."""
 INCLUDE_KINDS = {
     "topic": "VARCHAR",
     "key": "VARCHAR",
@@ -198,12 +200,14 @@ def _option_value(cur: Cursor, key: str) -> str:
     return value
 
 
-def format_clause(cur: Cursor) -> FormatClause:
-    """Read what follows FORMAT: ``PLAIN ENCODE JSON [(...)]``."""
+def format_clause(cur: Cursor, kinds: tuple[str, ...] = ("plain",)) -> FormatClause:
+    """Read what follows FORMAT: ``PLAIN ENCODE JSON [(...)]``; `kinds` are what may stand for PLAIN."""
     here = cur.here()
     kind = cur.name("a format").lower()
-    if kind != "plain":
+    if kind not in kinds:
         hint = "FORMAT PLAIN is what works: each record is one row that is only ever added"
+        if len(kinds) > 1:
+            hint = "the formats are " + ", ".join(k.upper() for k in kinds)
         raise cur.error(f"FORMAT {kind.upper()} is not supported", span=here, hint=hint, sqlstate="0A000")
     cur.expect("ENCODE")
     here = cur.here()

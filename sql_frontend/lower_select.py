@@ -13,7 +13,7 @@ from sabot.schema import Field
 from sql_frontend import build
 from sql_frontend.duck import describe, first_line
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import AGGREGATES, Aggregation, Resolver
+from sql_frontend.resolver import AGGREGATES, PLACEHOLDER, Aggregation, Resolver
 from sql_frontend.scope import Bound, Column, Scope, folded, matching
 
 _HANDLED = frozenset({"expressions", "from_", "joins", "where", "group", "having", "distinct", "with_"})
@@ -208,7 +208,7 @@ def _group_key(node: exp.Expr, items: list[_Item], resolver: Resolver) -> exp.Ex
 
 
 def _has_aggregate(expression: exp.Expression) -> bool:
-    return any(c.name.startswith("\x00") for c in expression.find_all(exp.Column))
+    return any(c.name.startswith(PLACEHOLDER) for c in expression.find_all(exp.Column))
 
 
 def _aggregate(

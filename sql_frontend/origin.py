@@ -19,14 +19,17 @@ class Origin:
     text: str
     offset: int = 0
 
-    def span(self, node: exp.Expr | None) -> Span | None:
-        """Return where `node` stands; of a node without a place (a literal), where its parent does."""
+    def span(self, node: exp.Expr | None) -> Span:
+        """Return where `node` stands; of a node without a place (a literal), where its parent does.
+
+        Without any place it is the whole query.
+        """
         while node is not None:
             hull = self._hull(node)
             if hull is not None:
                 return hull
             node = node.parent
-        return None
+        return Span(min(self.offset, len(self.text)), len(self.text))
 
     def _hull(self, node: exp.Expr) -> Span | None:
         start, end = -1, -1

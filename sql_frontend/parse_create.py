@@ -10,6 +10,7 @@ from sqlglot.errors import SqlglotError
 from sabot.errors import Span, SqlError
 from sabot.schema import quote
 from sql_frontend.clauses import (
+    SINK_FORMATS,
     ColumnList,
     column_list,
     format_clause,
@@ -203,6 +204,6 @@ def _sink(cur: Cursor, span: Span) -> CreateSink:
     cur.expect("WITH")
     pairs, spans = options(cur)
     _need_connector(cur, pairs)
-    format_ = format_clause(cur) if cur.accept("FORMAT") else None
+    format_ = format_clause(cur, SINK_FORMATS) if cur.accept("FORMAT") else None
     cur.finish()
     return CreateSink(name, source, query, query_span, on_close, pairs, format_, exists, cur.text, span, spans)

@@ -14,8 +14,11 @@ from sqlglot.tokenizer_core import Token, TokenType
 from sabot.errors import Span, SqlError
 from sql_frontend.origin import Origin
 
-MARK = "ƒ"
-"""Begins the names of functions, and the keys after ``->`` and ``->>`` (not of ``#>``, whose strings are paths)."""
+MARK = "\ue000"
+"""Begins the names of functions, and the keys after ``->`` and ``->>`` (not of ``#>``, whose strings are paths).
+
+A character of Unicode's private use, which no text may hold itself.
+"""
 _GRAMMAR = frozenset(
     [
         "cast",
@@ -74,6 +77,27 @@ _ENDS = frozenset(
         TokenType.R_BRACKET,
     }
 )
+_BEGINS = frozenset(
+    {
+        TokenType.SELECT,
+        TokenType.WITH,
+        TokenType.FROM,
+        TokenType.VALUES,
+        TokenType.TABLE,
+        TokenType.L_PAREN,
+    }
+)
+_STATEMENTS = frozenset(
+    {
+        TokenType.CREATE,
+        TokenType.DROP,
+        TokenType.ALTER,
+        TokenType.INSERT,
+        TokenType.UPDATE,
+        TokenType.DELETE,
+        TokenType.MERGE,
+    }
+)
 _WANT_MORE = frozenset(
     {
         TokenType.COMMA,
@@ -122,12 +146,22 @@ def prepared(tokens: list[Token]) -> list[Token]:
 
 def refuse_early(tokens: list[Token], origin: Origin) -> None:
     """Raise SqlError for what the parser would mend in silence, or only stumble over."""
+    if not tokens or tokens[0].token_type not in _BEGINS:
+        span = Span(origin.offset, len(origin.text))
+        if tokens:
+            span = Span(origin.offset + tokens[0].start, origin.offset + tokens[0].end + 1)
+        msg = "expected a query"
+        raise SqlError(msg, span=span, text=origin.text, hint="a query begins with SELECT, WITH or FROM")
     for token, following in pairwise([*tokens, None]):
         assert token is not None
+        if MARK in token.text:
+            raise _syntax_error(token, origin)
         if following is None or following.token_type in _ENDS or following.token_type is TokenType.COMMA:
             if token.token_type in _WANT_MORE and not (following is not None and _may_stand(token, following)):
                 raise _syntax_error(following or token, origin)
             continue
+        if token.token_type is TokenType.L_PAREN and following.token_type in _STATEMENTS:
+            raise _syntax_error(following, origin)
         pair = (token.text.lower(), following.text.lower())
         if pair in _REFUSED:
             what, hint = _REFUSED[pair]

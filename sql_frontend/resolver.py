@@ -78,6 +78,8 @@ _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.Replace,
 )
 """What sqlglot renders for DuckDB as it stands, once the parts are resolved."""
+PLACEHOLDER = "\x00"
+"""Begins the column names that stand for aggregates until these have a field."""
 _SUBQUERY_HINT = "join with the query in FROM instead"
 _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.Window: ("OVER", "GROUP BY with TUMBLE or HOP gives aggregates by window"),
@@ -141,7 +143,7 @@ class Resolver:
     @staticmethod
     def placeholder(index: int) -> str:
         """Return the column name that stands for ``calls[index]``."""
-        return f"\x00{index}"
+        return f"{PLACEHOLDER}{index}"
 
     def __call__(self, node: exp.Expr) -> exp.Expression:
         """Return `node` resolved; the tree given is left as it is.
@@ -246,6 +248,8 @@ class Resolver:
         if not isinstance(node.expression, exp.Identifier):
             raise self.origin.unsupported("this call or star after a dot", node)
         value = self(node.this)
+        if any(c.name.startswith(PLACEHOLDER) for c in value.find_all(exp.Column)):
+            raise self.origin.unsupported("a field of an aggregate", node, hint="take it in a query around this one")
         return self._member(value, self.type_of(value), node.expression)[0]
 
     def _aggregate(self, node: exp.Expr) -> exp.Expression:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import duckdb
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -121,7 +122,14 @@ def data_type_text(kind: exp.DataType, *, span: Span | None = None, text: str | 
     """Return DuckDB's type text of a parsed type; raises as :func:`type_text` does."""
     written = _written(kind, span, text)
     # which field names DuckDB quotes when it prints a type is its own affair
-    return describe((), (f"NULL::{written}",))[0] if "STRUCT(" in written else written
+    if "STRUCT(" not in written:
+        return written
+    try:
+        return describe((), (f"NULL::{written}",))[0]
+    except duckdb.Error as error:
+        msg = f"{kind.sql('risingwave')!r} is not a type"
+        hint = "a STRUCT has fields, each with a name of its own"
+        raise SqlError(msg, span=span, text=text, hint=hint, sqlstate="42704") from error
 
 
 def _written(kind: exp.DataType, span: Span | None, text: str | None) -> str:
@@ -145,7 +153,11 @@ def _written(kind: exp.DataType, span: Span | None, text: str | None) -> str:
 
 
 def _decimal(kind: exp.DataType, span: Span | None, text: str | None) -> str:
-    params = [int(p.name) for p in kind.expressions]
+    names = [p.name for p in kind.expressions]
+    if not all(name.isdigit() for name in names) or len(names) > 2:
+        msg = "NUMERIC takes a number of digits, and how many of them are behind the point"
+        raise SqlError(msg, span=span, text=text, hint="write NUMERIC(10, 2)", sqlstate="22023")
+    params = [int(name) for name in names]
     if not params:
         return DEFAULT_DECIMAL
     precision, scale = params[0], params[1] if len(params) > 1 else 0
