@@ -127,6 +127,8 @@ class Connector(Protocol):
 
     name: str
     options: dict[str, OptionSpec]
+    sink_formats: tuple[str, ...] = ("plain",)
+    """What FORMAT may be in CREATE SINK."""
 
     def validate(self, op: SourceOp | SinkOp) -> None:
         """Check at CREATE what the options' kinds cannot tell (a path, a broker, columns, a weighted stream).

@@ -18,7 +18,7 @@ from sabotd.connectors.options import read_bool
 from sabotd.formats.decode import format_name
 from sabotd.formats.encode import Encoder, make_encoder
 
-_FORMATS: Final = ("plain", "upsert", "debezium")
+FORMATS: Final = ("plain", "upsert", "debezium")
 
 SHAPE_OPTIONS: dict[str, OptionSpec] = {
     "key": OptionSpec("str", doc="columns of the record key, by comma", of=("sink",)),
@@ -50,7 +50,7 @@ class SinkShape:
             The shape does not fit the columns, or cannot tell deletions.
         """
         format_ = op.options.get("format", "plain").lower()
-        if format_ not in _FORMATS:
+        if format_ not in FORMATS:
             msg = f"a {op.connector} sink has no FORMAT {format_.upper()}"
             raise SqlError(msg, hint="use PLAIN, UPSERT or DEBEZIUM")
         encode = format_name(op.format)

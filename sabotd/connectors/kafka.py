@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from planner.task_spec import SinkOp, SourceOp
 from sabot.errors import ConnectorError, SqlError
 from sabotd.connectors.base import Connector, OptionSpec
-from sabotd.connectors.changes import SHAPE_OPTIONS, SinkShape
+from sabotd.connectors.changes import FORMATS, SHAPE_OPTIONS, SinkShape
 from sabotd.connectors.kafka_client import CLIENT_OPTIONS, ClusterHealth, client_config
 from sabotd.connectors.kafka_partitions import EARLIEST, LATEST, Place, make_admin
 from sabotd.connectors.kafka_sink import KafkaWriter
@@ -62,6 +62,7 @@ class KafkaConnector(Connector):
 
     name = "kafka"
     options = _OPTIONS
+    sink_formats = FORMATS
 
     def validate(self, op: SourceOp | SinkOp) -> None:
         config = client_config(op.options)

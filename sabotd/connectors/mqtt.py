@@ -7,7 +7,7 @@ from typing import Final
 from planner.task_spec import SinkOp, SourceOp
 from sabot.errors import SqlError
 from sabotd.connectors.base import Connector, OptionSpec
-from sabotd.connectors.changes import SHAPE_OPTIONS, SinkShape
+from sabotd.connectors.changes import FORMATS, SHAPE_OPTIONS, SinkShape
 from sabotd.connectors.mqtt_link import LINK_OPTIONS, LinkSettings
 from sabotd.connectors.mqtt_sink import Destination, MqttWriter
 from sabotd.connectors.mqtt_source import MqttReader, topic_filters
@@ -35,6 +35,7 @@ class MqttConnector(Connector):
 
     name = "mqtt"
     options = _OPTIONS
+    sink_formats = FORMATS
 
     def validate(self, op: SourceOp | SinkOp) -> None:
         LinkSettings.of(op.options, op.relation)

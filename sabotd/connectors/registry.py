@@ -65,6 +65,13 @@ def check(op: SourceOp | SinkOp) -> None:
     """
     role = "source" if isinstance(op, SourceOp) else "sink"
     check_options(op.options, option_specs(op.connector), role=role, connector=op.connector)
+    kind = op.options.get("format", "plain").lower()
+    kinds: tuple[str, ...] = ("plain",)
+    if isinstance(op, SinkOp):
+        kinds = connector(op.connector).sink_formats
+    if kind not in kinds:
+        msg = f"connector {op.connector!r} has no FORMAT {kind.upper()} for a {role}"
+        raise SqlError(msg, hint=f"it has {', '.join(k.upper() for k in kinds)}", sqlstate="0A000")
 
 
 def default_schema(name: str, options: Mapping[str, str]) -> Columns | None:
