@@ -20,10 +20,10 @@ from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.catalog_store import CatalogStore
 from sabotd.config import Config
-from sabotd.control import durable
 from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, open_engine
+from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
 from sabotd.state.pinned import StorePinned
 from sabotd.state.store import Store
@@ -67,7 +67,8 @@ class Cluster:
         )
         self.catalog = CatalogStore()
         engine, url = open_engine(config.control.database, data_dir)
-        self._engine, self._engine_url = engine, url
+        self._engine = engine
+        self._workflows = Workflows(engine, url)
         self._tables = ControlTables(engine)
         self._endpoint = FlightEndpoint(f"grpc+unix://{self._run_dir / 'sabotd.sock'}", name=OWN_AGENT)
         self._clients = ClientPool()
@@ -98,6 +99,7 @@ class Cluster:
         )
         self.coordinator = Coordinator(
             self._tables,
+            self._workflows,
             self._children.all,
             self.own_agent,
             interval_s=config.streaming.barrier_interval_s,
@@ -115,7 +117,7 @@ class Cluster:
         self._children.start(self._count)
         self.coordinator.start()
         jobs = self._restore()
-        durable.start(self._engine, self._engine_url, self.coordinator)
+        self._workflows.start(self.coordinator)
         for job_id in jobs:
             try:
                 self.coordinator.deploy(job_id)
@@ -152,6 +154,7 @@ class Cluster:
         except SabotError as error:  # an agent that hangs is killed below
             log.warning("an agent does not answer: %s", error.message)
         self.coordinator.stop()
+        self._workflows.stop()
         self._children.stop(timeout_s)
         self._runtime.stop()
         self._endpoint.stop()

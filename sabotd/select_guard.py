@@ -39,9 +39,14 @@ _WORD = re.compile(
     re.DOTALL,
 )
 _POSITION = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
-_MISSING = re.compile(
-    r'(?:Table with name|Referenced (?:column|table)) "?(?P<name>[^"\s]+?)"? (?:does not exist|not found)'
+_MISSING = (
+    ("table", "42P01", re.compile(r'Table with name "?([^"\s]+?)"? does not exist')),
+    ("table", "42P01", re.compile(r'Referenced table "([^"]+)" not found')),
+    ("column", "42703", re.compile(r'Referenced column "([^"]+)" (?:was )?not found')),
+    ("column", "42703", re.compile(r'does not have a column named "([^"]+)"')),
+    ("function", "42883", re.compile(r'Function with name "?([^"\s]+?)"? does not exist')),
 )
+_SUGGESTED = re.compile(r'Did you mean "([^"]+)"')
 
 
 def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -76,19 +81,24 @@ def sql_error(error: duckdb.Error, sql: str, names: Sequence[str]) -> SabotError
     _, _, reason = first.partition("Error: ")
     reason = (reason or first).rstrip(".!")
     span = _span(text, sql)
-    hint = None
-    if missing := _MISSING.search(first):
-        name = missing["name"]
-        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else None
-        kind = "column" if "column" in missing[0] else "table"
-        state = "42703" if kind == "column" else "42P01"
-        return SqlError(f"{kind} {name!r} does not exist", span=span, text=sql, hint=hint, sqlstate=state)
+    for kind, state, pattern in _MISSING:
+        if missing := pattern.search(first):
+            name = missing[1]
+            near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1)
+            if not near and kind == "function" and (suggested := _SUGGESTED.search(text)):
+                near = [suggested[1]]
+            return SqlError(
+                f"{kind} {name!r} does not exist",
+                span=span or _word_span(name, sql),
+                text=sql,
+                hint=f"did you mean {near[0]!r}?" if near else None,
+                sqlstate=state,
+            )
     if isinstance(error, duckdb.ParserException):
         return SqlError(reason[0].lower() + reason[1:], span=span, text=sql, sqlstate="42601")
     if isinstance(error, duckdb.PermissionException):
         return SqlError("the server's files are out of reach of SQL", span=span, text=sql, sqlstate="42501")
-    return SqlError(reason[:1].lower() + reason[1:], span=span, text=sql, hint=hint, sqlstate="42000")
+    return SqlError(reason[:1].lower() + reason[1:], span=span, text=sql, sqlstate="42000")
 
 
 def _span(text: str, sql: str) -> Span | None:
@@ -108,3 +118,12 @@ def _span(text: str, sql: str) -> Span | None:
     start = sum(len(x) for x in lines[: number - 1]) + max(0, column)
     word = re.match(r'"(?:[^"]|"")*"|\w+|.', sql[start:], re.DOTALL)
     return Span(start, start + (len(word[0]) if word else 1))
+
+
+def _word_span(name: str, sql: str) -> Span | None:
+    """Find where `name` stands as a word; DuckDB does not always say."""
+    for match in _WORD.finditer(sql):
+        word = match["word"] or (match["quoted"] or "").replace('""', '"')
+        if word.lower() == name.lower():
+            return Span(match.start(), match.end())
+    return None

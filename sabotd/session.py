@@ -209,8 +209,11 @@ class SqlSession:
                 except duckdb.Error as error:
                     raise self._query_problem(error, query) from error
                 return PreparedInfo(result.schema, parameters, is_query=True)
-        is_query = isinstance(statement, Show | Describe | Explain | Subscribe)
-        return PreparedInfo(none, none, is_query=is_query)
+        if isinstance(statement, Show | Describe | Explain | Subscribe):
+            told = self.execute(sql)  # cheap, and changes nothing
+            told.close()
+            return PreparedInfo(told.schema, none, is_query=True)
+        return PreparedInfo(none, none, is_query=False)
 
     def cancel(self) -> None:
         """Stop what runs, from any thread."""

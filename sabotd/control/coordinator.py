@@ -22,10 +22,10 @@ import pyarrow as pa
 from planner.task_spec import FromEdge, JobSpec, LogSourceOp, SourceOp
 from sabot.errors import JobError, SabotError
 from sabotd.agent import messages as msg
-from sabotd.control import durable
 from sabotd.control.agents import Agent
 from sabotd.control.job_state import Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
 from sabotd.control.tables import ControlTables
+from sabotd.control.workflows import Workflows
 
 log = logging.getLogger("sabot.coordinator")
 
@@ -52,6 +52,7 @@ class Coordinator:
     Parameters
     ----------
     tables : ControlTables
+    workflows : Workflows
     agents : callable
         Returns the agents that take tasks now (not the daemon's own).
     own : Agent
@@ -67,6 +68,7 @@ class Coordinator:
     def __init__(
         self,
         tables: ControlTables,
+        workflows: Workflows,
         agents: Callable[[], Sequence[Agent]],
         own: Agent,
         *,
@@ -74,6 +76,7 @@ class Coordinator:
         on_bad_records: Callable[[pa.Table], None],
     ) -> None:
         self._tables = tables
+        self._workflows = workflows
         self._agents = agents
         self._own = own
         self._interval_s = interval_s
@@ -118,7 +121,7 @@ class Coordinator:
             A task could not be started; nothing is left running.
         """
         generation = self._tables.next_generation(job_id)
-        durable.deploy(job_id, generation)
+        self._workflows.deploy(job_id, generation)
 
     def remove(self, job_id: str) -> None:
         """Stop a job and forget it."""
@@ -126,7 +129,7 @@ class Coordinator:
             job = self._jobs.get(job_id)
         if job is None:
             return
-        durable.stop_job(job_id, job.generation, "STOPPED")
+        self._workflows.stop_job(job_id, job.generation, "STOPPED")
         with self._lock:
             self._jobs.pop(job_id, None)
             self._lock.notify_all()
@@ -316,12 +319,12 @@ class Coordinator:
                     self._lock.notify_all()
                 case Finished():
                     log.info("job %s has finished", job.spec.job_id)
-                    self._stopper.submit(durable.stop_job, job.spec.job_id, job.generation, "FINISHED")
+                    self._stopper.submit(self._workflows.stop_job, job.spec.job_id, job.generation, "FINISHED")
                     self._lock.notify_all()
                 case Failed(error=error):
                     log.error("job %s failed: %s", job.spec.job_id, error["message"])
                     self._stopper.submit(
-                        durable.stop_job, job.spec.job_id, job.generation, "FAILED", str(error["message"])
+                        self._workflows.stop_job, job.spec.job_id, job.generation, "FAILED", str(error["message"])
                     )
                     self._lock.notify_all()
 

@@ -57,6 +57,8 @@ def test_only_one_select(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     ("sql", "word", "hint"),
     [
         ("SELECT auction,\n  prise FROM bids", "prise", "did you mean 'price'?"),
+        ("SELECT b.prise FROM bids b", "prise", "did you mean 'price'?"),
+        ("SELECT countt(*) FROM bids", "countt", "did you mean 'count'?"),
         ("SELECT * FROM bidz", "bidz", "did you mean 'bids'?"),
         ("SELECT " + "auction + " * 40 + "prise FROM bids", "prise", "did you mean 'price'?"),
         ("SELECT auction FORM bids", "bids", None),
@@ -64,7 +66,7 @@ def test_only_one_select(con: duckdb.DuckDBPyConnection, sql: str) -> None:
 )
 def test_errors_point_at_the_word(con: duckdb.DuckDBPyConnection, sql: str, word: str, hint: str | None) -> None:
     with pytest.raises(duckdb.Error) as caught:
-        con.execute(sql)
+        con.sql(sql).to_arrow_table()
     error = sql_error(caught.value, sql, ["auction", "price", "bids"])
     assert isinstance(error, SqlError)
     assert error.span is not None

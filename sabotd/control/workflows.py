@@ -1,0 +1,75 @@
+"""Starts the durable workflows beside the rest: DBOS takes half a second to import; no first query waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from sabot.errors import InternalError
+
+if TYPE_CHECKING:
+    from sabotd.control.durable import ClusterActions
+
+log = logging.getLogger("sabot.workflows")
+
+_PRUNE_EVERY_S = 600.0
+_KEEP_S = 3600.0
+
+
+class Workflows:
+    """`sabotd.control.durable`, there as soon as it can be; calls wait for it."""
+
+    def __init__(self, engine: sa.Engine, url: str) -> None:
+        self._engine = engine
+        self._url = url
+        self._durable: ModuleType | None = None
+        self._error: BaseException | None = None
+        self._done = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, actions: ClusterActions) -> None:
+        """Begin to launch; what a dead daemon left undone resumes then."""
+        self._thread = threading.Thread(target=self._run, args=(actions,), name="workflows", daemon=True)
+        self._thread.start()
+
+    def _run(self, actions: ClusterActions) -> None:
+        try:
+            from sabotd.control import durable  # half a second, off the path to the first query
+
+            durable.start(self._engine, self._url, actions)
+        except BaseException as error:
+            self._error = error
+            raise
+        else:
+            self._durable = durable
+        finally:
+            self._done.set()
+        while not self._stopping.wait(_PRUNE_EVERY_S):
+            gone = durable.prune(_KEEP_S)
+            log.debug("pruned %s ended workflows", gone)
+
+    def _ready(self) -> ModuleType:
+        self._done.wait()
+        if self._durable is None:
+            msg = f"the durable workflows did not start: {self._error}"
+            raise InternalError(msg) from self._error
+        return self._durable
+
+    def deploy(self, job_id: str, generation: int) -> None:
+        """Run a deploy workflow; see `durable.deploy`."""
+        self._ready().deploy(job_id, generation)
+
+    def stop_job(self, job_id: str, generation: int, state: str, error: str | None = None) -> None:
+        """Run a stop workflow; see `durable.stop_job`."""
+        self._ready().stop_job(job_id, generation, state, error)
+
+    def stop(self) -> None:
+        """End the pruning; workflows that run are resumed by the next daemon."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
