@@ -165,9 +165,9 @@ def _epochs(rng: random.Random, relation: Relation, *, retracting: bool) -> list
     schema = arrow_schema(relation.schema)
     standing: list[dict[str, Any]] = []
     epochs = []
-    for _ in range(3):
+    for _ in range(2):
         changes = []
-        for _ in range(20):
+        for _ in range(28):
             if retracting and standing and rng.random() < 0.4:
                 changes.append(standing.pop(rng.randrange(len(standing))) | {"__weight": -1})
             else:

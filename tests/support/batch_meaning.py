@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,14 @@ from planner.logical import (
 from planner.render import render
 from sabot.schema import quote
 from tests.support.job_runner import freeze
+
+
+@functools.cache
+def database() -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect()
+    for setting in ("TimeZone = 'UTC'", "integer_division = true", "error_on_division_by_zero = false", "threads = 1"):
+        con.execute(f"SET GLOBAL {setting}")
+    return con
 
 
 def batch_sql(node: LogicalNode) -> str:
@@ -74,8 +83,8 @@ def _window(node: Window, source: str) -> str:
 
 def batch_answer(node: LogicalNode, tables: dict[str, pa.Table]) -> Counter[tuple[Any, ...]]:
     """Return the rows of `node` over `tables`, as a bag."""
-    with duckdb.connect() as con:
-        con.execute("SET TimeZone = 'UTC'; SET integer_division = true; SET error_on_division_by_zero = false")
+    # a cursor of one database: opening one takes longer than the query
+    with database().cursor() as con:
         for name, table in tables.items():
             con.register(name, table)
         names = [f.name for f in schema_of(node)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -31,6 +32,13 @@ from sabotd.state.duckdb_state import TaskDatabase
 
 Batch = pa.RecordBatch
 Row = tuple[Any, ...]
+
+
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect(config={"threads": 1})
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    return con
 
 
 def arrow_schema(columns: Columns) -> pa.Schema:
@@ -111,8 +119,7 @@ class JobRunner:
                     self._emit(self._tasks[name], at, self._as_read(node.op, rows, marks))
 
     def _as_read(self, op: SourceOp | LogSourceOp, rows: Batch, marks: list[Any] | None) -> Batch:
-        with duckdb.connect() as con:
-            con.execute("SET TimeZone = 'UTC'")
+        with _database().cursor() as con:
             con.register("rows", rows)
             items = [
                 _pruned(quote(c.name), rows.schema.field(c.name).type, arrow_type(c.type), c.name) for c in op.columns
