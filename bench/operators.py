@@ -128,6 +128,22 @@ def join(keys: int, size: int, reps: int, order: str) -> None:
     epochs(f"join against {keys:,d} rows, {order}", op, fill, feed, reps)  # type: ignore[arg-type]
 
 
+def join_text(keys: int, size: int, reps: int) -> None:
+    """Measure it with keys of text."""
+    left, right = columns(a="VARCHAR", x="BIGINT"), columns(b="VARCHAR", y="BIGINT")
+    op = JoinOp(left, right, ("a",), ("b",), (False, False), left + right)
+
+    def text(ids: np.ndarray) -> pa.Array:
+        return pa.array(np.char.add("user-", ids.astype("U12")))
+
+    fill = [
+        (0, batch(a=text(np.arange(keys)), x=np.arange(keys))),
+        (1, batch(b=text(np.zeros(0, "i8")), y=np.zeros(0, "i8"))),
+    ]
+    feed = iter(lambda: [(1, batch(b=text(RNG.integers(0, keys, size)), y=RNG.integers(0, 9, size)))], None)
+    epochs(f"join against {keys:,d} rows, text keys", op, fill, feed, reps)  # type: ignore[arg-type]
+
+
 def recompute(keys: int, size: int, reps: int) -> None:
     """Measure the universal operator."""
     cols = columns(k="BIGINT", v="BIGINT")
@@ -193,6 +209,7 @@ def main() -> None:
                     final(keys, size, reps, order)
             if "text" in args.only:
                 final_text(keys, size, reps)
+                join_text(keys, size, reps)
             if "join" in args.only:
                 for order in ("random", "recent"):
                     join(keys, size, reps, order)

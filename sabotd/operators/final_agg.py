@@ -16,13 +16,16 @@ from planner.task_spec import FinalAggOp, PartialColumn
 from sabot.ids import WEIGHT
 from sabot.schema import quote
 from sabotd.operators.columns import (
+    HASH,
     Batches,
     any_null,
     arrow_columns,
     declarations,
     has_null,
+    key_hash,
     names,
     row_count,
+    same_hashed_key,
     same_key,
 )
 from sabotd.operators.partial_agg import merge_sql, partial_columns
@@ -46,7 +49,9 @@ class FinalAgg:
         self._session = session = db.session()
         columns = partial_columns(op.keys, op.partials)
         table = session.table("groups")
-        session.execute(f"CREATE TABLE {table} ({declarations(columns)})")
+        hashed = key_hash(op.keys)
+        extra = f", {HASH} UBIGINT" if hashed else ""
+        session.execute(f"CREATE TABLE {table} ({declarations(columns)}{extra})")
         self._slot = session.slot("input", schema)
         self._premerge = session.prepare(merge_sql(op.keys, op.partials, "input"), arrow_columns(columns))
         self._lookups = [session.prepare(_lookup_sql(op, table, nulls=nulls)) for nulls in (False, True)]
@@ -56,7 +61,8 @@ class FinalAgg:
         sets = ", ".join(f"{quote(p.name)} = {_new(i)}" for i, p in enumerate(op.partials))
         live = f"{_dead(op)} IS NOT TRUE"
         self._update = session.prepare(f'UPDATE {table} SET {sets} FROM merged WHERE {table}.rowid = "#rid" AND {live}')
-        items = ", ".join([_key(i) for i in range(len(op.keys))] + [_new(i) for i in range(len(op.partials))])
+        keys = [_key(i) for i in range(len(op.keys))]
+        items = _list(keys, (_new(i) for i in range(len(op.partials))), [f"hash({_list(keys)})"] if hashed else [])
         self._insert = session.prepare(
             f'INSERT INTO {table} SELECT {items} FROM merged WHERE "#rid" IS NULL AND {live}'
         )
@@ -170,14 +176,19 @@ def _lookup_sql(op: FinalAggOp, table: str, *, nulls: bool) -> str:
         ),
     )
 
+    hashed = key_hash(op.keys)
+
     def join(where: str, *, null_safe: bool) -> str:
         delta = merge_sql(op.keys, op.partials, "input", where)
         on = same_key(names(op.keys, "s."), names(op.keys, "d."), null_safe=null_safe)
+        if hashed:
+            delta = f"SELECT *, {hashed} AS {HASH} FROM ({delta})"
+            on = same_hashed_key("s", "d", on)
         state = f'SELECT *, rowid AS "#rid" FROM {table}{where}'
         return f"SELECT {joined} FROM ({state}) s RIGHT JOIN ({delta}) d ON {on}"
 
-    source = join("", null_safe=False)
-    if nulls:
+    source = join("", null_safe=bool(hashed))
+    if nulls and not hashed:
         some = any_null(names(op.keys))
         apart = join(f" WHERE NOT ({some})", null_safe=False), join(f" WHERE {some}", null_safe=True)
         source = " UNION ALL ".join(apart)

@@ -10,7 +10,16 @@ from cython_shuffle.frames import Barrier
 from planner.task_spec import Columns, JoinOp
 from sabot.ids import WEIGHT
 from sabot.schema import quote
-from sabotd.operators.columns import Batches, arrow_columns, consolidated, row_count, same_key
+from sabotd.operators.columns import (
+    HASH,
+    Batches,
+    arrow_columns,
+    consolidated,
+    key_hash,
+    row_count,
+    same_hashed_key,
+    same_key,
+)
 from sabotd.operators.weighted_rows import WeightedRows
 from sabotd.state.duckdb_state import Session, Slot, Statement, TaskDatabase
 
@@ -21,7 +30,15 @@ class _Side:
     """One input: the rows of this epoch, and those of all before. Rows with a NULL key are never kept."""
 
     def __init__(
-        self, session: Session, name: str, columns: Columns, keys: tuple[str, ...], schema: pa.Schema, *, weighted: bool
+        self,
+        session: Session,
+        name: str,
+        columns: Columns,
+        keys: tuple[str, ...],
+        schema: pa.Schema,
+        *,
+        weighted: bool,
+        hashes: bool,
     ) -> None:
         self.pending: Batches = []
         present = " WHERE " + (" AND ".join(f"{quote(k)} IS NOT NULL" for k in keys) or "true")
@@ -33,7 +50,8 @@ class _Side:
             self._take = session.prepare(consolidated(columns, f"{name}_input{present}", weighted=True))
             schema = self._take.result_schema()
         self._delta = session.slot(delta, schema)
-        self._state = WeightedRows(session, name, columns, delta, weighted=weighted, where=present)
+        hashed = key_hash(_specs(columns, keys)) if hashes else ""
+        self._state = WeightedRows(session, name, columns, delta, weighted=weighted, where=present, hashed=hashed)
         self.table = self._state.table
 
     def advance(self, statement: Statement) -> Batches:
@@ -67,13 +85,16 @@ class Join:
 
     def __init__(self, op: JoinOp, db: TaskDatabase, schemas: list[pa.Schema]) -> None:
         self._session = session = db.session()
-        self._left = _Side(session, "left", op.left, op.left_keys, schemas[0], weighted=op.weighted[0])
-        self._right = _Side(session, "right", op.right, op.right_keys, schemas[1], weighted=op.weighted[1])
+        hashes = _hashes(op)
+        self._left = _Side(session, "left", op.left, op.left_keys, schemas[0], weighted=op.weighted[0], hashes=hashes)
+        self._right = _Side(
+            session, "right", op.right, op.right_keys, schemas[1], weighted=op.weighted[1], hashes=hashes
+        )
         out = arrow_columns(op.columns, weighted=any(op.weighted))
         # the probed state stands left, the delta right: the built side
         left, right = self._left, self._right
-        self._left_delta = session.prepare(_join_sql(op, f"{right.table} r JOIN left_delta l"), out)
-        self._right_delta = session.prepare(_join_sql(op, f"{left.table} l JOIN right_delta r"), out)
+        self._left_delta = session.prepare(_join_sql(op, right.table, "r", "left_delta", "l"), out)
+        self._right_delta = session.prepare(_join_sql(op, left.table, "l", "right_delta", "r"), out)
 
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
         """Gather; join at once when much has gathered."""
@@ -97,7 +118,7 @@ class Join:
         return self._left.advance(self._left_delta) + self._right.advance(self._right_delta)
 
 
-def _join_sql(op: JoinOp, source: str) -> str:
+def _join_sql(op: JoinOp, state: str, state_side: str, delta: str, delta_side: str) -> str:
     ports = [("l", c) for c in op.left] + [("r", c) for c in op.right]
     items = [f"{side}.{quote(c.name)} AS {quote(o.name)}" for (side, c), o in zip(ports, op.columns, strict=True)]
     factors = [f"{side}.{quote(WEIGHT)}" for side, weighted in zip("lr", op.weighted, strict=True) if weighted]
@@ -105,5 +126,21 @@ def _join_sql(op: JoinOp, source: str) -> str:
         items.append(f"CAST({' * '.join(factors)} AS INTEGER) AS {quote(WEIGHT)}")
     left_keys = [f"l.{quote(k)}" for k in op.left_keys]
     right_keys = [f"r.{quote(k)}" for k in op.right_keys]
-    sql = f"SELECT {', '.join(items)} FROM {source} ON {same_key(left_keys, right_keys, null_safe=False)}"
+    on = same_key(left_keys, right_keys, null_safe=False)
+    if _hashes(op):
+        columns, keys = (op.left, op.left_keys) if delta_side == "l" else (op.right, op.right_keys)
+        delta = f"(SELECT *, {key_hash(_specs(columns, keys))} AS {HASH} FROM {delta})"
+        on = same_hashed_key(state_side, delta_side, on)
+    sql = f"SELECT {', '.join(items)} FROM {state} {state_side} JOIN {delta} {delta_side} ON {on}"
     return f"SELECT * FROM ({sql}) WHERE {op.residual_sql}" if op.residual_sql else sql
+
+
+def _specs(columns: Columns, keys: tuple[str, ...]) -> Columns:
+    by_name = {c.name: c for c in columns}
+    return tuple(by_name[k] for k in keys)
+
+
+def _hashes(op: JoinOp) -> bool:
+    """Whether keys are compared by hash first: text on both sides, in one type (equal values of two may hash apart)."""
+    left, right = _specs(op.left, op.left_keys), _specs(op.right, op.right_keys)
+    return bool(key_hash(left)) and [c.type for c in left] == [c.type for c in right]

@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 
 from planner.task_spec import Columns
 from sabot.ids import WEIGHT
-from sabotd.operators.columns import Batches, consolidated, declarations, names, row_count
+from sabot.schema import quote
+from sabotd.operators.columns import HASH, Batches, consolidated, declarations, names, row_count
 from sabotd.state.duckdb_state import Session
 
 _COMPACT_RETRACTIONS = 65_536
@@ -15,18 +16,29 @@ _COMPACT_RETRACTIONS = 65_536
 class WeightedRows:
     """A table of `columns` with ``__weight`` (BIGINT) if `weighted`, fed from the slot `delta`.
 
-    `where` keeps rows out that never matter. Rows of one key may stand in several pieces whose weights sum.
+    `where` keeps rows out that never matter; `hashed` is the expression of the key's hash, which is kept beside.
+    A row may stand in several pieces whose weights sum.
     """
 
     def __init__(
-        self, session: Session, name: str, columns: Columns, delta: str, *, weighted: bool = True, where: str = ""
+        self,
+        session: Session,
+        name: str,
+        columns: Columns,
+        delta: str,
+        *,
+        weighted: bool = True,
+        where: str = "",
+        hashed: str = "",
     ) -> None:
         self.table = session.table(name)
         self._session, self._columns, self._weighted = session, columns, weighted
         self._swap = session.table(f"{name}_swap")
         self._stored = self._retracted = 0
-        session.execute(f"CREATE TABLE {self.table} ({declarations(columns, weighted=weighted)})")
-        listed = ", ".join(names(columns) + ([f'"{WEIGHT}"'] if weighted else []))
+        self._declared = declarations(columns, weighted=weighted) + (f", {HASH} UBIGINT" if hashed else "")
+        session.execute(f"CREATE TABLE {self.table} ({self._declared})")
+        listed = ", ".join([*names(columns), *([quote(WEIGHT)] if weighted else []), *([hashed] if hashed else [])])
+        self._listed = listed
         self._append = session.prepare(f"INSERT INTO {self.table} SELECT {listed} FROM {delta}{where}")
 
     def append(self, delta: Batches) -> None:
@@ -41,8 +53,9 @@ class WeightedRows:
 
     def _compact(self) -> None:
         session = self._session
-        session.execute(f"CREATE TABLE {self._swap} ({declarations(self._columns, weighted=True)})")
-        session.execute(f"INSERT INTO {self._swap} {consolidated(self._columns, self.table, weighted=True)}")
+        session.execute(f"CREATE TABLE {self._swap} ({self._declared})")
+        rows = consolidated(self._columns, self.table, weighted=True)
+        session.execute(f"INSERT INTO {self._swap} SELECT {self._listed} FROM ({rows})")
         session.execute(f"DROP TABLE {self.table}")
         session.execute(f"ALTER TABLE {self._swap} RENAME TO {self.table}")
         self._stored, self._retracted = session.rows(self.table), 0
