@@ -126,7 +126,8 @@ SELECT t.a FROM t WHERE (a, s) = (1, 'k1') OR a IN (1, 2, NULL)
 
 SELECT - a AS neg, + a AS pos, a * -1 AS m, 2 ^ 3 AS p, (a + 1) * (a - 1) AS q, a - (b - 1) AS z FROM t
 
-SELECT left(s, 1) AS l, right(s, 1) AS r, replace(s, 'k', 'x') AS e, trim(both 'k' from s) AS t, split_part(s, 'k', 2) AS p FROM t
+SELECT left(s, 1) AS l, right(s, 1) AS r, replace(s, 'k', 'x') AS e, trim(both 'k' from s) AS t,
+split_part(s, 'k', 2) AS p FROM t
 
 SELECT sum(DISTINCT a) AS sd, avg(DISTINCT b) AS ad, min(DISTINCT a) AS md FROM t
 """
