@@ -97,6 +97,32 @@ class Watch:
         self.cpu_s = self._cpu() - self._before
 
 
+class Progress:
+    """On a terminal: how far a timed query has come, in one line that is wiped at the end."""
+
+    def __init__(self, server: Server, query: str, events: int) -> None:
+        self._server, self._query, self._events = server, query, events
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show)
+
+    def _show(self) -> None:
+        with sabot.connect(self._server.connection.url) as second:
+            while not self._stop.wait(0.5):
+                rows = second.sql("SELECT coalesce(sum(rows_in), 0) FROM sabot_catalog.jobs").fetchall()
+                print(f"\r{self._query}: {int(rows[0][0]):,} of {self._events:,} events\x1b[K", end="", file=sys.stderr)
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+
 class Server:
     """A private sabotd for the benchmark."""
 
@@ -170,7 +196,7 @@ def time_sabot(path: Path, events: int, query: str, agents: int) -> Figures:
     """Time a query into the blackhole, from CREATE SINK until all is written."""
     with Server(agents) as server:
         declare(server, path)
-        with Watch(server.pid) as watch:
+        with Watch(server.pid) as watch, Progress(server, query, events):
             begin = time.perf_counter()
             server.run(
                 f"CREATE SINK timed AS {queries.QUERIES[query]} WITH (connector = 'blackhole')",
