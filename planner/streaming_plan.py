@@ -464,8 +464,10 @@ class StreamPlanner:
         if target.connector in SINGLE_TASK_CONNECTORS or (ordered and not node.stream_key):
             requires, parallelism = Single(), 1
         elif ordered and node.stream_key:
-            # the changes of a row stay in order: one writer a key
-            requires = Hash(node.stream_key)
+            # the changes of a row stay in order: one writer a key, of the target's key where it has its own
+            key = tuple(k.strip() for k in target.options.get("primary_key", "").split(",") if k.strip())
+            names = {f.name for f in node.schema}
+            requires = Hash(key if key and names.issuperset(key) else node.stream_key)
         op = SinkOp(
             target.relation,
             target.connector,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import duckdb
 
@@ -105,8 +105,7 @@ class Definitions:
         options = dict(statement.options)
         with _placed(statement.text, dict(statement.option_spans)):
             connector = registry.connector(options["connector"])
-            relation = bind_source(statement)
-            columns = relation.schema
+            own: Schema | None = None
             if not statement.columns:
                 default = registry.default_schema(options["connector"], options)
                 if default is None:
@@ -114,8 +113,9 @@ class Definitions:
                     raise SqlError(
                         msg, hint="write CREATE SOURCE name (column TYPE, ...) WITH (...)", text=statement.text
                     )
-                columns = tuple(Field(c.name, c.type) for c in default) + columns
-                relation = replace(relation, schema=columns)
+                own = tuple(Field(c.name, c.type) for c in default)
+            relation = bind_source(statement, own)
+            columns = relation.schema
             specs = tuple(ColumnSpec(f.name, f.type) for f in columns)
             op = SourceOp(
                 statement.name,
@@ -151,7 +151,7 @@ class Definitions:
 
     def _materialized_view(self, statement: CreateView, settings: Settings) -> CatalogObject:
         recording = RecordingCatalog(self.catalog)
-        query = self._bind(statement.query, statement.query_span, statement, recording)
+        query = self._bind(statement.query, statement.query_span, statement, recording, statement.column_names)
         job_id = JobId(f"mv:{statement.name}")
         planned = plan_view(
             query,
@@ -161,9 +161,6 @@ class Definitions:
             max_parallelism=settings.max_parallelism,
         )
         columns = planned.output.schema
-        if statement.column_names:
-            msg = "column names of a materialized view come from its query"
-            raise SqlError(msg, hint="write SELECT ... AS name", sqlstate="0A000", text=statement.text)
         relation = Relation(
             statement.name,
             RelationKind.MATERIALIZED_VIEW,
@@ -217,13 +214,21 @@ class Definitions:
             planned,
         )
 
-    def _bind(self, query: str, span: Span, statement: CreateView | CreateSink, catalog: RecordingCatalog) -> Query:
+    def _bind(
+        self,
+        query: str,
+        span: Span,
+        statement: CreateView | CreateSink,
+        catalog: RecordingCatalog,
+        columns: tuple[str, ...] = (),
+    ) -> Query:
         return bind_query(
             query,
             catalog,
             emit_on_window_close=statement.emit_on_window_close,
             span_offset=span.start,
             text=statement.text,
+            columns=columns,
         )
 
     def plan_query(self, query: str, settings: Settings, *, name: str = "query") -> PlannedJob:

@@ -99,7 +99,7 @@ class _SqlEncoder:
         self._schema = pa.schema([pa.field(c.name, arrow_type(c.type)) for c in columns] or [("none", pa.int8())])
         self._empty = not columns
         self._slot = Slot(self._schema)
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        self._connection = duckdb.connect(":memory:", config={"threads": 1, "async_threads": 1})
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.register("input", self._slot)
         self._connection.execute(f"PREPARE encode AS SELECT {expression} AS record FROM input")

@@ -229,7 +229,9 @@ class TaskDatabase:
             spill.mkdir(parents=True)
         self._spill = spill
         try:
-            self._connection = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": f"{memory_limit_mb}MB"})
+            self._connection = duckdb.connect(
+                ":memory:", config={"threads": 1, "async_threads": 1, "memory_limit": f"{memory_limit_mb}MB"}
+            )
             for setting in (
                 f"temp_directory = {literal(str(spill))}",
                 # automatic checkpoints rewrite whole tables while a commit waits

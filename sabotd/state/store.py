@@ -80,16 +80,18 @@ class Store:
         self._relations: dict[str, StoredRelation] = {}
         self._lock = threading.Lock()
         self._system_lock = threading.Lock()
-        self._db = duckdb.connect(":memory:")
+        # eight threads more for reading remote files stand idle otherwise
+        self._db = duckdb.connect(":memory:", config={"async_threads": 1})
         for statement in (
             f"SET threads = {threads}",
             f"SET memory_limit = '{memory_limit_mb}MB'",
             f"SET temp_directory = {literal(str(scratch_dir / 'spill'))}",
             # DuckDB's automatic checkpoints rewrite whole tables while a commit waits
             "SET checkpoint_threshold = '256MB'",
-            "SET integer_division = true",
-            "SET error_on_division_by_zero = true",
-            "SET TimeZone = 'UTC'",
+            # for every connection: the plain SET is this one's alone
+            "SET GLOBAL integer_division = true",
+            "SET GLOBAL error_on_division_by_zero = true",
+            "SET GLOBAL TimeZone = 'UTC'",
             f"ATTACH {literal(str(data_dir / 'tables.duckdb'))} AS durable",
             "CREATE SCHEMA sabot_catalog",
             _ERRORS,
