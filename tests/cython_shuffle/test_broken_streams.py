@@ -75,7 +75,7 @@ def test_a_good_stream(read):
     ],
 )
 def test_faults(read, chunks, reason):
-    with pytest.raises(ShuffleError, match=reason):  # noqa: PT012
+    with pytest.raises(ShuffleError, match=reason):
         frames = read(chunks)
         # what comes after the end is seen by nobody; the end itself may have been taken
         assert reason == "came after the end"

@@ -295,7 +295,7 @@ def test_only_downstream_unregisters(make_agent):
     writer.barrier(Barrier(1))
     next_frame(channel)
     down.manager.unregister("mv:j", 1)
-    with pytest.raises(ShuffleError, match="is gone"):  # noqa: PT012
+    with pytest.raises(ShuffleError, match="is gone"):
         for epoch in range(2, 10_000):
             writer.barrier(Barrier(epoch))
             threading.Event().wait(0.01)

@@ -132,7 +132,7 @@ def test_a_killed_writer_is_an_error_at_once(here, peer):
         next_frame(channel)
     peer.kill()
     for channel in channels:
-        with pytest.raises(ShuffleError, match="cannot be reached"):  # noqa: PT012
+        with pytest.raises(ShuffleError, match="cannot be reached"):
             while True:
                 next_frame(channel)
 
@@ -148,7 +148,7 @@ def test_a_killed_reader_fails_the_writer(here, peer):
     while here.manager.pool_metrics().used_bytes:
         threading.Event().wait(0.005)
     peer.kill()
-    with pytest.raises(ShuffleError, match="is gone"):  # noqa: PT012
+    with pytest.raises(ShuffleError, match="is gone"):
         while True:
             writer.write(rows(0, 40_000))
 
@@ -189,7 +189,7 @@ def test_a_peer_stops_though_nobody_reads_its_streams(here, peer):
         threading.Event().wait(0.01)
     # both pools and the socket between are full now
     assert peer.close() == 0
-    with pytest.raises(ShuffleError, match="unregistered at agent 'peer'"):  # noqa: PT012
+    with pytest.raises(ShuffleError, match="unregistered at agent 'peer'"):
         while True:
             next_frame(channel)
 
@@ -200,7 +200,7 @@ def test_a_peer_stops_cleanly_with_streams_open(here, peer):
     peer.do("write", name="e", task=info.upstream[0], start=0, batches=0, size=1000)
     next_frame(channel)
     assert peer.close() == 0
-    with pytest.raises(ShuffleError, match="peer"):  # noqa: PT012
+    with pytest.raises(ShuffleError, match="peer"):
         while True:
             next_frame(channel)
 

@@ -1,4 +1,4 @@
-"""A real sabotd with two agents for the tests of the whole system, one a test session; each test gets a clean catalog."""
+"""A real sabotd with two agents for the tests of the whole system, one a session; each test gets a clean catalog."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def test_a_topic_becomes_a_view_and_flush_is_a_fence(server: Server, kafka: Kafk
     topic = make_topic(kafka, 3)
     server.run(
         kafka_source(kafka, topic),
-        "CREATE MATERIALIZED VIEW totals AS SELECT customer, count(*) AS n, sum(amount) AS a FROM orders GROUP BY customer",
+        """CREATE MATERIALIZED VIEW totals AS
+           SELECT customer, count(*) AS n, sum(amount) AS a FROM orders GROUP BY customer""",
     )
     truth: Counter[str] = Counter()
     for round_ in range(4):
