@@ -25,6 +25,7 @@ from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
+from sabotd.recovery import Recovery
 from sabotd.state.pinned import StorePinned
 from sabotd.state.store import Store
 
@@ -97,6 +98,8 @@ class Cluster:
             self._clients,
             on_lost=self._on_lost,
         )
+        ddl_lock = threading.RLock()
+        self._recovery = Recovery(self.catalog, self.store, ddl_lock)
         self.coordinator = Coordinator(
             self._tables,
             self._workflows,
@@ -104,8 +107,9 @@ class Cluster:
             self.own_agent,
             interval_s=config.streaming.barrier_interval_s,
             on_bad_records=self.store.add_errors,
+            on_broken=self._recovery.broken,
         )
-        self.definitions = Definitions(self.catalog, self.store, self._tables, self.coordinator)
+        self.definitions = Definitions(self.catalog, self.store, self._tables, self.coordinator, ddl_lock)
         self._count = count
         self._flush_lock = threading.Lock()
 
@@ -116,6 +120,7 @@ class Cluster:
         self._runtime.start()
         self._children.start(self._count)
         self.coordinator.start()
+        self._recovery.start(self.coordinator)
         jobs = self._restore()
         self._workflows.start(self.coordinator)
         for job_id in jobs:
@@ -153,6 +158,7 @@ class Cluster:
             self.coordinator.halt()
         except SabotError as error:  # an agent that hangs is killed below
             log.warning("an agent does not answer: %s", error.message)
+        self._recovery.stop()
         self.coordinator.stop()
         self._workflows.stop()
         self._children.stop(timeout_s)

@@ -37,9 +37,8 @@ class Definitions:
     store: Store
     tables: ControlTables
     coordinator: Coordinator
-
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+    lock: threading.RLock
+    """Held by whoever changes the catalog or restarts jobs."""
 
     # -- create
 
@@ -51,7 +50,7 @@ class Definitions:
         SabotError
             Nothing was created.
         """
-        with self._lock:
+        with self.lock:
             present = self.catalog.get(statement.name)
             if present is not None:
                 if statement.if_not_exists:
@@ -291,7 +290,7 @@ class Definitions:
     def drop(self, statement: Drop) -> list[str]:
         """Drop objects, with what reads them under CASCADE. Returns notices."""
         notices = []
-        with self._lock:
+        with self.lock:
             for name in statement.names:
                 obj = self.catalog.get(name)
                 if obj is None:

@@ -70,6 +70,7 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
     endpoint.register_action("cancel", action(msg.Cancel, runtime.cancel))  # type: ignore[arg-type]
     endpoint.register_action("inject", action(msg.InjectBarrier, runtime.inject))  # type: ignore[arg-type]
     endpoint.register_action("fence", action(msg.Fence, runtime.fence))  # type: ignore[arg-type]
+    endpoint.register_action("ping", lambda _: b"")
     endpoint.register_action("conditions", lambda _: msgspec.json.encode(runtime.conditions()))
     endpoint.register_action("metrics", lambda _: msgspec.json.encode(runtime.metrics()))
 

@@ -333,8 +333,9 @@ class AgentRuntime:
                 told.message,
                 exc_info=None if told is error else error,
             )
-            task.abort(told.message)
+            # the cause goes out before its consequences
             self._report(msg.TaskFailed(task.job_id, task.attempt, task.spec.task_id, told.to_wire()))
+            task.abort(told.message)
 
 
 def _wrap(error: BaseException) -> SabotError:

@@ -107,21 +107,40 @@ class LocalAgent:
         return self._runtime.conditions()
 
 
+PING_EVERY_S = 1.0
+SILENCE_S = 5.0
+"""An agent that has not answered for so long is taken for dead."""
+
+
 class RemoteAgent:
     """An agent in another process, reached by Flight actions.
 
-    Posted commands go through one thread of their own, so that an agent that does not answer holds up nobody else.
+    Posted commands go through one thread of their own, so that an agent that does not answer holds up nobody else;
+    another asks once a second whether it is there.
+
+    Parameters
+    ----------
+    on_silent : callable
+        Called once when the agent has not answered for `SILENCE_S`.
     """
 
-    def __init__(self, agent_id: str, location: str, pid: int, clients: ClientPool) -> None:
+    def __init__(
+        self, agent_id: str, location: str, pid: int, clients: ClientPool, on_silent: Callable[[], None]
+    ) -> None:
         self.agent_id = agent_id
         self._location = location
         self.pid = pid
         self.state = "UP"
         self._clients = clients
         self._posted: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._send, name=f"link {agent_id}", daemon=True)
-        self._thread.start()
+        self._on_silent = on_silent
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send, name=f"link {agent_id}", daemon=True),
+            threading.Thread(target=self._ping, name=f"ping {agent_id}", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def location(self) -> str:
@@ -147,6 +166,17 @@ class RemoteAgent:
                 # a dead agent is noticed by its watcher, which fails its jobs
                 log.debug("agent %s did not take %s: %s", self.agent_id, type(command).__name__, error)
 
+    def _ping(self) -> None:
+        heard = time.monotonic()
+        while not self._closing.wait(PING_EVERY_S):
+            try:
+                self._clients.call_action(self._location, "ping", b"", 2 * PING_EVERY_S)
+                heard = time.monotonic()
+            except SabotError:
+                if time.monotonic() - heard > SILENCE_S and not self._closing.is_set():
+                    self._on_silent()
+                    return
+
     def metrics(self) -> list[dict[str, object]]:
         """Ask for the agent's edge figures."""
         if self.state != "UP":
@@ -162,9 +192,12 @@ class RemoteAgent:
         return msgspec.json.decode(body, type=dict[str, list[str]])
 
     def close(self) -> None:
-        """End the sending thread."""
+        """End the threads."""
+        self._closing.set()
         self._posted.put(None)
-        self._thread.join()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
 
 @dataclass(frozen=True)
@@ -255,7 +288,13 @@ class ChildAgents:
             log.error("agent %s ended at start with status %s", agent_id, process.returncode)
             return
         location = line.decode().strip()
-        agent = RemoteAgent(agent_id, location, process.pid, self._clients)
+
+        def silent() -> None:
+            # stopped or hanging: the same as dead, and made so, that it never comes back with an old attempt
+            log.error("agent %s (pid %s) has not answered for %s s; killed", agent_id, process.pid, SILENCE_S)
+            process.kill()
+
+        agent = RemoteAgent(agent_id, location, process.pid, self._clients, silent)
         watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
         with self._lock:
             self._agents[agent_id] = agent

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from planner.task_spec import FromEdge, JobSpec, LogSourceOp, SourceOp
-from sabot.errors import JobError, SabotError
+from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.control.agents import Agent
-from sabotd.control.job_state import Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
+from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
 from sabotd.control.tables import ControlTables
 from sabotd.control.workflows import Workflows
 
@@ -39,6 +39,8 @@ class Job:
     placement: dict[str, str] = field(default_factory=dict)
     state: JobState | None = None
     started: str = ""
+    restarts: list[float] = field(default_factory=list)
+    """When it was recovered, by the monotonic clock."""
 
     @property
     def phase(self) -> str:
@@ -61,8 +63,8 @@ class Coordinator:
         Least time between a job's barriers.
     on_bad_records : callable
         Takes the rows of ``sabot_errors``.
-    on_finished : callable
-        Called with a job's id when it has finished.
+    on_broken : callable
+        Called with a job's id when streams between its tasks broke; it is to be recovered.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Coordinator:
         *,
         interval_s: float,
         on_bad_records: Callable[[pa.Table], None],
+        on_broken: Callable[[str], None],
     ) -> None:
         self._tables = tables
         self._workflows = workflows
@@ -81,6 +84,7 @@ class Coordinator:
         self._own = own
         self._interval_s = interval_s
         self._on_bad_records = on_bad_records
+        self._on_broken = on_broken
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
         self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
@@ -133,6 +137,28 @@ class Coordinator:
         with self._lock:
             self._jobs.pop(job_id, None)
             self._lock.notify_all()
+
+    def suspend(self, job_id: str) -> None:
+        """Stop a job's tasks so that it can be deployed anew; FLUSH waits for that."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.state is None:
+                return
+            job.state.phase = JobPhase.RECOVERING
+            job.restarts.append(time.monotonic())
+        self._workflows.stop_job(job_id, job.generation, "RECOVERING")
+
+    def give_up(self, job_id: str, reason: str) -> None:
+        """Fail a job that is being recovered."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.state is None:
+                return
+            job.state.phase = JobPhase.FAILED
+            job.state.error = reason
+            self._lock.notify_all()
+        log.error("job %s failed: %s", job_id, reason)
+        self._workflows.stop_job(job_id, job.generation, "FAILED", reason)
 
     def jobs(self) -> list[Job]:
         """Return the jobs in the order of their creation."""
@@ -247,6 +273,13 @@ class Coordinator:
         text = f"agent {agent_id!r} is not there any more"
         raise JobError(text)
 
+    def _post_to_sources(self, job: Job, state: JobState, command: msg.InjectBarrier | msg.Fence) -> None:
+        """Send a command to the agents of the job's source tasks; one that is gone is being recovered from."""
+        present = {a.agent_id: a for a in (self._own, *self._agents())}
+        for agent_id in sorted({job.placement[t] for t in state.sources}):
+            if agent_id in present:
+                present[agent_id].post(command)
+
     def _new_state(self, job: Job, generation: int) -> JobState:
         sources: dict[str, list[str]] = {}
         for task in job.spec.tasks:
@@ -264,13 +297,11 @@ class Coordinator:
             self._inbox.put(report)
 
     def agent_lost(self, agent_id: str, reason: str) -> None:
-        """Fail the jobs that had tasks on a dead agent."""
+        """Have the jobs recovered that had tasks on a dead agent."""
         with self._lock:
             hit = [j for j in self._jobs.values() if agent_id in j.placement.values()]
         for job in hit:
-            error = JobError(
-                f"agent {agent_id!r} was lost ({reason})", hint="drop and create it again, or restart sabotd"
-            )
+            error = ShuffleError(f"agent {agent_id!r} was lost ({reason})")
             task = next(t for t, a in job.placement.items() if a == agent_id)
             self._inbox.put(msg.TaskFailed(job.spec.job_id, job.generation, task, error.to_wire()))
 
@@ -313,14 +344,16 @@ class Coordinator:
             match instruction:
                 case Inject(barrier=barrier):
                     assert job.state is not None
-                    for agent_id in sorted({job.placement[t] for t in job.state.sources}):
-                        self._agent(agent_id).post(barrier)
+                    self._post_to_sources(job, job.state, barrier)
                 case Completed():
                     self._lock.notify_all()
                 case Finished():
                     log.info("job %s has finished", job.spec.job_id)
                     self._stopper.submit(self._workflows.stop_job, job.spec.job_id, job.generation, "FINISHED")
                     self._lock.notify_all()
+                case Broken(error=error):
+                    log.warning("job %s is to be recovered: %s", job.spec.job_id, error["message"])
+                    self._on_broken(job.spec.job_id)
                 case Failed(error=error):
                     log.error("job %s failed: %s", job.spec.job_id, error["message"])
                     self._stopper.submit(
@@ -344,8 +377,16 @@ class Coordinator:
         with self._lock:
             try:
                 fences += [f for j in job_ids if (f := self._begin_fence(j, cancelled)) is not None]
-                for job, state, fence_id in fences:
-                    while not state.fence_passed(fence_id) and self._fence_may_pass(job, state, fence_id):
+                while fences:
+                    job, state, fence_id = fences[-1]
+                    if job.state is not state and self._jobs.get(job.spec.job_id) is job:
+                        # recovered meanwhile: what it had read is being read again
+                        fences.pop()
+                        fences += [f for f in (self._begin_fence(job.spec.job_id, cancelled),) if f is not None]
+                    elif state.fence_passed(fence_id) or not self._fence_may_pass(job, state, fence_id):
+                        fences.pop()
+                        state.drop_fence(fence_id)
+                    else:
                         self._wait(cancelled)
             finally:
                 for _, state, fence_id in fences:
@@ -353,7 +394,8 @@ class Coordinator:
 
     def _begin_fence(self, job_id: str, cancelled: threading.Event) -> tuple[Job, JobState, int] | None:
         job = self._jobs.get(job_id)
-        while job is not None and (job.state is None or job.state.phase is JobPhase.DEPLOYING):
+        waited = (JobPhase.DEPLOYING, JobPhase.RECOVERING)
+        while job is not None and (job.state is None or job.state.phase in waited):
             self._wait(cancelled)
             job = self._jobs.get(job_id)
         if job is None or job.state is None:
@@ -363,8 +405,7 @@ class Coordinator:
         state.fence(fence_id)
         if state.phase is JobPhase.RUNNING:
             command = msg.Fence(job_id, state.attempt, fence_id)
-            for agent_id in sorted({job.placement[t] for t in state.sources}):
-                self._agent(agent_id).post(command)
+            self._post_to_sources(job, state, command)
         return job, state, fence_id
 
     def _fence_may_pass(self, job: Job, state: JobState, fence_id: int) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from cython_shuffle.frames import MAX_WATERMARK_US
+from sabot.errors import ShuffleError
 from sabotd.agent.messages import (
     BadRecordReport,
     EpochDone,
@@ -31,6 +32,7 @@ class JobPhase(enum.Enum):
 
     DEPLOYING = "DEPLOYING"
     RUNNING = "RUNNING"
+    RECOVERING = "RECOVERING"
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
@@ -56,13 +58,22 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A stream between tasks broke: an agent is gone, or a task whose own failure will be told in a moment."""
+
+    error: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Failed:
     """A task failed; `error` is ``SabotError.to_wire()``."""
 
     error: Mapping[str, Any]
 
 
-Instruction: TypeAlias = Inject | Completed | Finished | Failed
+_LIVE = (JobPhase.RUNNING, JobPhase.DEPLOYING, JobPhase.RECOVERING)
+
+Instruction: TypeAlias = Inject | Completed | Finished | Broken | Failed
 
 
 @dataclass
@@ -187,7 +198,9 @@ class JobState:
 
     def report(self, report: Report, now: float) -> list[Instruction]:
         """Take a report; of another attempt it says nothing."""
-        if report.attempt != self.attempt or self.phase not in (JobPhase.RUNNING, JobPhase.DEPLOYING):
+        if report.attempt != self.attempt or self.phase not in _LIVE:
+            return []
+        if self.phase is JobPhase.RECOVERING and not isinstance(report, TaskFailed):
             return []
         match report:
             case SourceDirty():
@@ -203,6 +216,12 @@ class JobState:
                     self._done.add(report.task_id)
             case BadRecordReport():
                 pass
+            case TaskFailed() if report.error["type"] == ShuffleError.__name__:
+                if self.phase is JobPhase.RECOVERING:
+                    return []
+                self.phase = JobPhase.RECOVERING
+                self.error = str(report.error["message"])
+                return [Broken(report.error)]
             case TaskFailed():
                 self.phase = JobPhase.FAILED
                 self.error = str(report.error["message"])

@@ -7,6 +7,7 @@ lock, so that jobs do not wait for each other; readers see committed epochs only
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Store:
         self._relations: dict[str, StoredRelation] = {}
         self._lock = threading.Lock()
         self._system_lock = threading.Lock()
+        self._log_numbers = itertools.count()
         # eight threads more for reading remote files stand idle otherwise
         self._db = duckdb.connect(":memory:", config={"async_threads": 1})
         for statement in (
@@ -122,9 +124,13 @@ class Store:
     def _open(
         self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool
     ) -> StoredRelation:
-        folder = self._scratch / "logs" / "".join(f"{b:02x}" for b in name.encode())
-        log = StreamLog(folder, log_schema(schema, append_only=append_only))
+        log = self._log(name, schema, append_only=append_only)
         return StoredRelation(name, schema, append_only, primary_key, durable, log, self._db.duplicate())
+
+    def _log(self, name: str, schema: Schema, *, append_only: bool) -> StreamLog:
+        # the number keeps a log apart from an older one of the same name that is still being closed
+        folder = self._scratch / "logs" / f"{name.encode().hex()}.{next(self._log_numbers)}"
+        return StreamLog(folder, log_schema(schema, append_only=append_only))
 
     def drop(self, name: str) -> None:
         """Remove a table or a view's rows, and its log; open cursors fail."""
@@ -136,6 +142,15 @@ class Store:
             relation.connection.execute(f"DROP TABLE IF EXISTS {relation.path}")
             relation.log.close()
             relation.connection.close()
+
+    def reset(self, name: str) -> None:
+        """Empty a view's rows, which its job is about to make anew; who reads its changes is told to begin again."""
+        relation = self.relation(name)
+        with relation.lock:
+            relation.connection.execute(f"DELETE FROM {relation.path}")
+            relation.live_rows = relation.dead_rows = relation.epoch = 0
+            relation.log.close(f"{name!r} is being made anew after the loss of an agent: read it from the start")
+            relation.log = self._log(name, relation.schema, append_only=relation.append_only)
 
     def relation(self, name: str) -> StoredRelation:
         """Return the relation `name`; InternalError if there is none."""

@@ -83,10 +83,10 @@ class StreamLog:
             self._cursors.add(cursor)
             return cursor
 
-    def close(self) -> None:
-        """Remove all files; cursors that still read get an error."""
+    def close(self, reason: str = "the relation was dropped") -> None:
+        """Remove all files; cursors that still read get an error that says `reason`."""
         with self._lock:
-            self._failed = "the relation was dropped"
+            self._failed = reason
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
