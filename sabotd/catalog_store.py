@@ -29,6 +29,8 @@ class CatalogObject:
     reads: frozenset[str] = frozenset()
     job_id: str | None = None
     planned: PlannedJob | None = None
+    broken: str | None = None
+    """Why it could not be brought back at start; it can only be dropped, or come back at the next start."""
 
 
 class CatalogStore:

@@ -80,7 +80,7 @@ def _agent(arguments: Sequence[str]) -> int:
     parser.add_argument("--coordinator", required=True, metavar="LOCATION")
     parser.add_argument("--state-dir", required=True, type=Path)
     parser.add_argument("--pool-bytes", type=int, default=256 << 20)
-    parser.add_argument("--task-memory-mb", type=int, default=1024)
+    parser.add_argument("--memory-mb", type=int, default=4096)
     parser.add_argument("--idle-timeout", type=float, default=10.0)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
@@ -96,7 +96,7 @@ def _agent(arguments: Sequence[str]) -> int:
         coordinator=args.coordinator,
         state_dir=args.state_dir,
         pool_bytes=args.pool_bytes,
-        task_memory_mb=args.task_memory_mb,
+        memory_mb=args.memory_mb,
         idle_timeout_s=args.idle_timeout,
         ready_fd=args.ready_fd,
     )

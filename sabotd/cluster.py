@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint
-from sabot.errors import ConfigError, SabotError
+from sabot.errors import ClientError, ConfigError, SabotError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.catalog_store import CatalogStore
@@ -32,6 +32,7 @@ from sabotd.state.store import Store
 log = logging.getLogger("sabot.cluster")
 
 OWN_AGENT = "sabotd"
+_SOCKET_FOLDER_LENGTH = 80
 
 
 class Cluster:
@@ -53,18 +54,23 @@ class Cluster:
         self.config = config
         self._data_dir = data_dir
         self._lock_file = _lock(data_dir)
-        # sockets have a length limit of about a hundred characters, which a data folder may exceed
-        self._run_dir = Path(tempfile.mkdtemp(prefix="sabot-"))
         scratch = data_dir / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         self._scratch = scratch
+        state_dir = Path(config.agents.state_dir).absolute() / "sabot-state" if config.agents.state_dir else scratch
+        if state_dir != scratch:
+            shutil.rmtree(state_dir, ignore_errors=True)
+            state_dir.mkdir(parents=True)
+        self._state_dir = state_dir
+        # sockets have a length limit of about a hundred characters, which a data folder may exceed
+        short = len(str(scratch)) < _SOCKET_FOLDER_LENGTH
+        self._run_dir = scratch if short else Path(tempfile.mkdtemp(prefix="sabot-"))
         count = config.agents.resolved_count()
-        memory_mb = _memory_mb(config)
-        # a task's database, the agents' pools and the store share what there is
-        self._task_memory_mb = max(256, memory_mb // (4 * count))
+        machine_mb = psutil.virtual_memory().total >> 20
+        agent_mb = (config.agents.memory_limit_bytes >> 20) or max(512, machine_mb // 2 // count)
         self.store = Store(
-            data_dir, scratch, memory_limit_mb=max(512, memory_mb // 4), threads=len(os.sched_getaffinity(0))
+            data_dir, scratch, memory_limit_mb=max(512, machine_mb // 4), threads=len(os.sched_getaffinity(0))
         )
         self.catalog = CatalogStore()
         engine, url = open_engine(config.control.database, data_dir)
@@ -77,8 +83,8 @@ class Cluster:
             OWN_AGENT,
             self._endpoint,
             pool_bytes=config.agents.pool_bytes,
-            state_dir=scratch / "own.state",
-            task_memory_mb=self._task_memory_mb,
+            state_dir=state_dir / "own.state",
+            memory_mb=agent_mb,
             idle_timeout_s=config.streaming.idle_timeout_s,
             report=self._report,
             pinned=StorePinned(self.store),
@@ -86,11 +92,11 @@ class Cluster:
         self.own_agent: Agent = LocalAgent(self._runtime)
         self._children = ChildAgents(
             self._run_dir,
-            scratch,
+            state_dir,
             lambda: self._endpoint.location,
             AgentSettings(
                 config.agents.pool_bytes,
-                self._task_memory_mb,
+                agent_mb,
                 config.streaming.idle_timeout_s,
                 config.log.level,
                 config.log.format,
@@ -111,7 +117,8 @@ class Cluster:
         )
         self.definitions = Definitions(self.catalog, self.store, self._tables, self.coordinator, ddl_lock)
         self._count = count
-        self._flush_lock = threading.Lock()
+        self._opened = threading.Event()
+        self._closing = False
 
     def start(self) -> None:
         """Start agents, resume what a dead daemon left, redeploy the jobs."""
@@ -127,7 +134,21 @@ class Cluster:
             try:
                 self.coordinator.deploy(job_id)
             except SabotError as error:
-                log.error("job %s cannot be started again: %s", job_id, error.message)  # noqa: TRY400
+                self.coordinator.give_up(job_id, f"cannot be started again: {error.message}")
+        self._opened.set()
+
+    def await_start(self) -> None:
+        """Wait until the catalog is back; statements before that would see half of it.
+
+        Raises
+        ------
+        ClientError
+            The daemon stops before it has started.
+        """
+        self._opened.wait()
+        if self._closing:
+            text = "the server is shutting down"
+            raise ClientError(text, sqlstate="57P01")
 
     def _restore(self) -> list[str]:
         jobs = []
@@ -135,8 +156,9 @@ class Cluster:
             try:
                 job_id = self.definitions.restore(row)
             except SabotError as error:
-                # one object that does not come back (a broker that refuses) must not keep the rest down
+                # one object that does not come back (a topic that is gone) must not keep the rest down
                 log.error("%s %s cannot be restored: %s", row.kind, row.name, error.message)  # noqa: TRY400
+                self.definitions.keep_broken(row, error.message)
                 continue
             if job_id is not None:
                 jobs.append(job_id)
@@ -154,6 +176,8 @@ class Cluster:
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Stop everything; tables and the catalog are on disk."""
+        self._closing = True
+        self._opened.set()
         try:
             self.coordinator.halt()
         except SabotError as error:  # an agent that hangs is killed below
@@ -167,8 +191,8 @@ class Cluster:
         self._clients.close()
         self.store.close()
         self._engine.dispose()
-        shutil.rmtree(self._run_dir, ignore_errors=True)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        for folder in (self._run_dir, self._state_dir, self._scratch):
+            shutil.rmtree(folder, ignore_errors=True)
         os.close(self._lock_file)
 
     def agents(self) -> Sequence[Agent]:
@@ -215,8 +239,3 @@ def _lock(data_dir: Path) -> int:
         text = f"another sabotd runs on data folder {str(data_dir)!r}"
         raise ConfigError(text) from error
     return file
-
-
-def _memory_mb(config: Config) -> int:
-    limit = config.agents.memory_limit_bytes
-    return (limit or int(psutil.virtual_memory().total * 0.7)) >> 20

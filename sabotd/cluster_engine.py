@@ -18,7 +18,8 @@ class ClusterEngine:
         self._cluster = cluster
 
     def open_session(self) -> SqlSession:
-        """Open a session with default settings."""
+        """Open a session with default settings; waits until the catalog is back after a start."""
+        self._cluster.await_start()
         return SqlSession(self._cluster)
 
     def tables(self) -> Sequence[TableInfo]:

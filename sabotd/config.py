@@ -143,7 +143,6 @@ class AgentsConfig:
     count: int = _setting(_integer(0, 1024), 0)
     memory_limit_bytes: int = _setting(_size, "0B", key="memory_limit")
     pool_bytes: int = _setting(_size, "256MiB", key="pool")
-    threads: int = _setting(_integer(1, 1024), 1)
     state_dir: str = _setting(_string, "")
 
     def resolved_count(self) -> int:

@@ -26,6 +26,8 @@ from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
 from sql_frontend.statements import CreateSink, CreateSource, CreateTable, CreateView, Drop, FormatClause
 
+_JOB_PREFIX = {"materialized view": "mv", "sink": "sink"}
+
 CreateStatement = CreateSource | CreateTable | CreateView | CreateSink
 
 
@@ -268,6 +270,10 @@ class Definitions:
 
     def _close(self, obj: CatalogObject) -> None:
         """Undo `_open`: the job first, then its rows."""
+        if obj.broken is not None:
+            if obj.kind == "table":
+                self.store.forget_table(obj.name)
+            return
         if obj.job_id is not None:
             self.coordinator.remove(obj.job_id)
         match obj.kind:
@@ -284,6 +290,10 @@ class Definitions:
         self._open(obj, statement)
         self.catalog.add(obj)
         return obj.job_id
+
+    def keep_broken(self, row: ObjectRow, reason: str) -> None:
+        """Keep the name of an object that could not be brought back, so that it can be seen and dropped."""
+        self.catalog.add(CatalogObject(row.name, row.kind, row.sql, None, (), broken=reason))
 
     # -- drop
 
@@ -311,7 +321,7 @@ class Definitions:
 
     def _forget(self, objects: Sequence[CatalogObject]) -> None:
         """Drop objects in the order given, readers first; the tables say so before anything is torn down."""
-        job_ids = [o.job_id for o in objects if o.job_id is not None]
+        job_ids = [o.job_id or f"{_JOB_PREFIX.get(o.kind, o.kind)}:{o.name}" for o in objects]
         self.tables.remove_objects([o.name for o in objects], job_ids)
         for obj in objects:
             if self.catalog.get(obj.name) is not None:

@@ -137,4 +137,6 @@ def query_error(error: Exception) -> SabotError:
     """Turn what DuckDB says at run time into our words."""
     text = str(error).strip().splitlines()[0]
     _, _, reason = text.partition("Error: ")
+    if reason.startswith("Division by zero"):
+        return SabotError("division by zero", hint="TRY(a / b) gives NULL instead", sqlstate="22012")
     return SabotError((reason or text).rstrip("."), sqlstate="22000")

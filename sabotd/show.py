@@ -32,7 +32,7 @@ def show(cluster: Cluster, what: str) -> pa.Table | None:
 
 
 def relations(cluster: Cluster, kind: str | None = None) -> pa.Table:
-    """List the catalog, or the objects of one kind: name, kind, columns, definition."""
+    """List the catalog, or the objects of one kind; `problem` says why one could not be brought back at start."""
     found = [o for o in cluster.catalog.all() if kind in (None, o.kind)]
     return pa.table(
         {
@@ -40,6 +40,7 @@ def relations(cluster: Cluster, kind: str | None = None) -> pa.Table:
             "kind": pa.array([o.kind for o in found], pa.string()),
             "columns": pa.array([", ".join(f"{c.name} {c.type}" for c in o.columns) for o in found], pa.string()),
             "definition": pa.array([o.sql for o in found], pa.string()),
+            "problem": pa.array([o.broken for o in found], pa.string()),
         }
     )
 

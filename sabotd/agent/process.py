@@ -82,7 +82,7 @@ def run_agent(
     coordinator: str,
     state_dir: Path,
     pool_bytes: int,
-    task_memory_mb: int,
+    memory_mb: int,
     idle_timeout_s: float,
     ready_fd: int | None,
 ) -> int:
@@ -96,7 +96,7 @@ def run_agent(
         endpoint,
         pool_bytes=pool_bytes,
         state_dir=state_dir,
-        task_memory_mb=task_memory_mb,
+        memory_mb=memory_mb,
         idle_timeout_s=idle_timeout_s,
         report=reporter,
     )

@@ -34,6 +34,7 @@ log = logging.getLogger("sabot.agent")
 
 _ALL_ATTEMPTS = 2**31 - 1
 _ENDED_KEPT = 200
+_LEAST_TASK_MB = 128
 
 ReportFn = Callable[[msg.Report], None]
 
@@ -76,8 +77,8 @@ class AgentRuntime:
         Limit of the buffers between tasks.
     state_dir : Path
         Folder for the tasks' databases; emptied of what an earlier attempt left.
-    task_memory_mb : int
-        DuckDB's memory limit in each task.
+    memory_mb : int
+        What the tasks' databases may take, shared among those that run.
     report : callable
         Takes reports for the coordinator.
     pinned : callable, optional
@@ -91,7 +92,7 @@ class AgentRuntime:
         *,
         pool_bytes: int,
         state_dir: Path,
-        task_memory_mb: int,
+        memory_mb: int,
         idle_timeout_s: float,
         report: ReportFn,
         pinned: PinnedOperators | None = None,
@@ -100,7 +101,7 @@ class AgentRuntime:
         self.endpoint = endpoint
         self._shuffle = ShuffleManager(agent_id, endpoint, pool_bytes)
         self._state_dir = state_dir
-        self._task_memory_mb = task_memory_mb
+        self._memory_mb = memory_mb
         self._idle_timeout_s = idle_timeout_s
         self._report = report
         self._pinned = pinned
@@ -239,7 +240,11 @@ class AgentRuntime:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         edges = {e.edge_id: e for e in command.edges}
-        db = TaskDatabase(folder, self._task_memory_mb, task.task_id)
+        with self._lock:
+            running_tasks = sum(len(a.tasks) for a in self._attempts.values())
+        # a limit is for good: the first tasks get a quarter, later ones less
+        memory_mb = max(_LEAST_TASK_MB, self._memory_mb // max(4, running_tasks + 1))
+        db = TaskDatabase(folder, memory_mb, task.task_id)
         operators: list[Operator | SourceDriver] = []
         try:
             for node, schemas in zip(task.nodes, input_schemas(task, edges), strict=True):

@@ -205,7 +205,7 @@ class AgentSettings:
     """What a child process is told on its command line."""
 
     pool_bytes: int
-    task_memory_mb: int
+    memory_mb: int
     idle_timeout_s: float
     log_level: str
     log_format: str
@@ -270,7 +270,7 @@ class ChildAgents:
                 "--coordinator", self._coordinator(),
                 "--state-dir", str(self._scratch_dir / f"{agent_id}.state"),
                 "--pool-bytes", str(settings.pool_bytes),
-                "--task-memory-mb", str(settings.task_memory_mb),
+                "--memory-mb", str(settings.memory_mb),
                 "--idle-timeout", str(settings.idle_timeout_s),
                 "--log-level", settings.log_level,
                 "--log-format", settings.log_format,

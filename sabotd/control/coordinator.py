@@ -184,6 +184,9 @@ class Coordinator:
             for t in job.spec.tasks
         }
         with self._lock:
+            if job.generation > generation:
+                text = f"attempt {generation} of job {job_id!r} has been overtaken by {job.generation}"
+                raise JobError(text)
             job.generation = generation
             job.placement = placement
         self._tables.place(job_id, generation, placement)

@@ -143,6 +143,10 @@ class Store:
             relation.log.close()
             relation.connection.close()
 
+    def forget_table(self, name: str) -> None:
+        """Remove a table from the disk that was never opened."""
+        self._db.duplicate().execute(f"DROP TABLE IF EXISTS durable.main.{quote(name)}")
+
     def reset(self, name: str) -> None:
         """Empty a view's rows, which its job is about to make anew; who reads its changes is told to begin again."""
         relation = self.relation(name)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sabot.errors import InternalError
+from sabot.errors import InternalError, SqlError
 
 SEGMENT_BYTES = 32 << 20
 _HEADER = struct.Struct("<qq")
@@ -163,8 +163,8 @@ class LogCursor:
 
         Raises
         ------
-        InternalError
-            The log was closed under the reader.
+        SqlError
+            The relation was dropped, or is made anew.
         """
         log = self._log
         with log._lock:  # noqa: SLF001
@@ -172,7 +172,7 @@ class LogCursor:
                 log._lock.wait(timeout_s)  # noqa: SLF001
             if log._failed or self._closed:  # noqa: SLF001
                 msg = log._failed or "the cursor is closed"  # noqa: SLF001
-                raise InternalError(msg)
+                raise SqlError(msg, sqlstate="55000")
             if self.position >= log._end:  # noqa: SLF001
                 return None
             start = max(s for s in log._segments if s <= self.position)  # noqa: SLF001

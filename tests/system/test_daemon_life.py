@@ -143,6 +143,37 @@ def test_jobs_survive_the_loss_of_an_agent(start: Start, how: signal.Signals) ->
     assert "runs again" in daemon.log.read_text()
 
 
+def test_what_cannot_be_brought_back_is_shown_and_can_be_dropped(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("k\n1\n")
+    daemon = start()
+    with sabot.connect(daemon.location) as db:
+        for statement in (
+            f"""CREATE SOURCE s (k INT) WITH (connector = 'file', path = '{file}', csv.header = 'true')
+                FORMAT PLAIN ENCODE CSV""",
+            "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s",
+            "CREATE TABLE t (k INT)",
+            "CREATE MATERIALIZED VIEW good AS SELECT count(*) AS n FROM t",
+        ):
+            db.execute(statement).close()
+    assert daemon.end() == 0
+    file.unlink()
+    daemon = start()
+    with sabot.connect(daemon.location) as db:
+        db.execute("FLUSH").close()
+        assert db.sql("SELECT * FROM good").fetchall() == [(0,)]
+        problems = dict(db.sql("SELECT name, problem FROM sabot_catalog.relations").fetchall())
+        assert str(file) in problems["s"]
+        assert problems["v"]
+        assert problems["good"] is None
+        db.execute("DROP MATERIALIZED VIEW v").close()
+        db.execute("DROP SOURCE s").close()
+        db.execute("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t").close()
+        db.execute("FLUSH").close()
+        assert db.sql("SELECT * FROM v").fetchall() == [(0,)]
+    assert daemon.end() == 0
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told(start: Start, tmp_path: Path, abstract: bool) -> None:
     path = f"\0sabot-test-{os.getpid()}" if abstract else str(tmp_path / "notify.sock")

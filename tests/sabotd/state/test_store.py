@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from sabot.errors import InternalError
+from sabot.errors import InternalError, SqlError
 from sabot.schema import Field
 from sabotd.state.store import Store
 
@@ -151,7 +151,7 @@ def test_a_dropped_relation_fails_its_readers(store: Store) -> None:
     store.create_rows("v", V, append_only=False)
     subscription = store.subscribe("v", snapshot=False)
     store.drop("v")
-    with pytest.raises(InternalError, match="dropped"):
+    with pytest.raises(SqlError, match="dropped"):
         subscription.cursor.read(0)
     subscription.close()
 
