@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,14 +15,26 @@ from cython_shuffle.partitioner import (
     Partitioner,
     RebalancePartitioner,
 )
+from cython_shuffle.placed import CustomPartitioner, RangePartitioner
 from sabot.errors import ShuffleError
 
 
 @dataclass(frozen=True, slots=True)
 class ShuffleEdgeInfo:
-    """What makes an edge. `kind`: FORWARD, HASH (by `keys`; without keys to the first task), BROADCAST or REBALANCE.
+    """What makes an edge; the same on every agent.
 
-    `upstream` and `downstream` are task ids, in the order of their indices; the same on every agent.
+    Parameters
+    ----------
+    kind : str
+        FORWARD, HASH (by `keys`; without keys to the first task), BROADCAST, REBALANCE, RANGE or CUSTOM.
+    keys : tuple of str
+        Of HASH, and the one column of RANGE.
+    upstream, downstream : tuple of str
+        Task ids, in the order of their indices.
+    bounds : tuple of pa.Scalar
+        Of RANGE: the least key of every downstream task but the first; see `RangePartitioner`.
+    partition : callable, optional
+        Of CUSTOM: from a batch to one partition number a row; see `CustomPartitioner`.
     """
 
     edge_id: str
@@ -31,6 +44,8 @@ class ShuffleEdgeInfo:
     upstream: tuple[str, ...]
     downstream: tuple[str, ...]
     max_parallelism: int = DEFAULT_MAX_PARALLELISM
+    bounds: tuple[pa.Scalar[Any], ...] = ()
+    partition: Callable[[pa.RecordBatch], Any] | None = field(default=None, compare=False)
 
 
 class Edge:
@@ -74,6 +89,15 @@ class Edge:
                 return RebalancePartitioner(len(info.downstream), upstream_index)
             case "HASH":
                 return Partitioner(info.schema, info.keys, len(info.downstream), info.max_parallelism)
+            case "RANGE":
+                if len(info.keys) != 1:
+                    raise ShuffleError(f"RANGE edge {info.edge_id!r} has {len(info.keys)} keys", hint="give one column")
+                return RangePartitioner(info.schema, info.keys[0], info.bounds, len(info.downstream))
+            case "CUSTOM":
+                if info.partition is None:
+                    raise ShuffleError(f"CUSTOM edge {info.edge_id!r} has no function", hint="give `partition`")
+                return CustomPartitioner(info.schema, info.partition, len(info.downstream), f"edge {info.edge_id!r}")
         raise ShuffleError(
-            f"edge {info.edge_id!r} is of kind {info.kind!r}", hint="use FORWARD, HASH, BROADCAST or REBALANCE"
+            f"edge {info.edge_id!r} is of kind {info.kind!r}",
+            hint="use FORWARD, HASH, BROADCAST, REBALANCE, RANGE or CUSTOM",
         )

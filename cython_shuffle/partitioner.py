@@ -61,7 +61,7 @@ def key_groups(
     ShuffleError
         If a key is not a column, or its type has no hash.
     """
-    columns = _key_columns(batch.schema, keys)
+    columns = key_columns(batch.schema, keys)
     identity = array("H", task_of_group(max_parallelism, max_parallelism))
     groups = _assign(_kernels, batch, columns, identity)
     return cast("pa.UInt16Array", pa.Array.from_buffers(pa.uint16(), batch.num_rows, [None, groups]))
@@ -107,7 +107,7 @@ class Partitioner:
         self.n_partitions = n_partitions
         self.max_parallelism = max_parallelism
         self._kernels = kernels
-        self._columns = _key_columns(schema, keys)
+        self._columns = key_columns(schema, keys)
         self._destination_of = array("H", task_of_group(n_partitions, max_parallelism))
         self._gatherer = Gatherer(schema, kernels)
         if self._columns:
@@ -125,16 +125,9 @@ class Partitioner:
         if self.n_partitions == 1 or not self._columns:
             parts[0] = batch
             return parts
-        destinations = _assign(self._kernels, batch, self._columns, self._destination_of)
-        bounds, order, target = self._kernels.counting_sort(destinations, self.n_partitions)
-        if batch.num_rows in (end - start for start, end in pairwise(bounds)):
-            return [batch if start != end else None for start, end in pairwise(bounds)]
-        ordered = self._gatherer.gather(batch, order, target)
-        for p in range(self.n_partitions):
-            start, end = bounds[p], bounds[p + 1]
-            if end > start:
-                parts[p] = ordered.slice(start, end - start)
-        return parts
+        return self._gatherer.split(
+            batch, _assign(self._kernels, batch, self._columns, self._destination_of), self.n_partitions
+        )
 
 
 class RebalancePartitioner:
@@ -182,6 +175,14 @@ class Gatherer:
         self._by_kernel = [i for i, f in enumerate(schema) if _is_kernel_type(f.type)]
         self._otherwise = [(i, _take_of(f.type)) for i, f in enumerate(schema) if not _is_kernel_type(f.type)]
 
+    def split(self, batch: pa.RecordBatch, destinations: pa.Buffer, n_partitions: int) -> Parts:
+        """Return the rows of each destination (`destinations`: uint16, one a row), in their order in `batch`."""
+        bounds, order, target = self._kernels.counting_sort(destinations, n_partitions)
+        if batch.num_rows in (end - start for start, end in pairwise(bounds)):
+            return [batch if start != end else None for start, end in pairwise(bounds)]
+        ordered = self.gather(batch, order, target)
+        return [ordered.slice(start, end - start) if end > start else None for start, end in pairwise(bounds)]
+
     def gather(self, batch: pa.RecordBatch, order: pa.Buffer, target: pa.Buffer) -> pa.RecordBatch:
         """Return the rows ``order[0], order[1], ...``; `target` is its inverse (both uint32)."""
         n_rows = batch.num_rows
@@ -199,7 +200,8 @@ class Gatherer:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
-def _key_columns(schema: pa.Schema, keys: Sequence[str]) -> list[int]:
+def key_columns(schema: pa.Schema, keys: Sequence[str]) -> list[int]:
+    """Return where `keys` stand in `schema`; raises ShuffleError unless each stands there once."""
     columns = []
     for key in keys:
         found = schema.get_all_field_indices(key)

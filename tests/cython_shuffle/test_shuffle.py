@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pyarrow as pa
@@ -54,11 +55,24 @@ def write_all(manager, info, batches_of, job="mv:j"):
 
 @pytest.mark.parametrize(
     ("kind", "n_up", "n_down"),
-    [("HASH", 3, 4), ("HASH", 1, 1), ("REBALANCE", 2, 3), ("BROADCAST", 2, 2), ("FORWARD", 3, 3)],
+    [
+        ("HASH", 3, 4),
+        ("HASH", 1, 1),
+        ("REBALANCE", 2, 3),
+        ("REBALANCE", 1, 5),
+        ("BROADCAST", 2, 2),
+        ("FORWARD", 3, 3),
+        ("RANGE", 2, 3),
+        ("CUSTOM", 2, 3),
+    ],
 )
 def test_rows_arrive_once_in_order_with_their_barriers(pair, kind, n_up, n_down):
     up, down = pair
     info = edge("e", kind, n_up, n_down)
+    if kind == "RANGE":
+        info = dataclasses.replace(info, bounds=(pa.scalar(500), pa.scalar(11_500)))
+    if kind == "CUSTOM":
+        info = dataclasses.replace(info, partition=lambda batch: pa.array([k % 3 for k in batch["k"].to_pylist()]))
     register(pair, info)
     inputs = {d: down.manager.read_partition("mv:j", "e", d) for d in info.downstream}
     threads = write_all(up.manager, info, lambda i: [rows(10_000 * i + 1000 * b, 1000) for b in range(3)])
@@ -71,6 +85,12 @@ def test_rows_arrive_once_in_order_with_their_barriers(pair, kind, n_up, n_down)
         assert all(sorted(keys) == expected for keys in by_task.values())
     else:
         assert sorted(k for keys in by_task.values() for k in keys) == expected
+    if kind == "RANGE":
+        assert [(min(k), max(k)) for k in by_task.values()] == [(0, 499), (500, 11_499), (11_500, 12_999)]
+    if kind == "CUSTOM":
+        assert [{k % 3 for k in keys} for keys in by_task.values()] == [{0}, {1}, {2}]
+    if kind == "REBALANCE":
+        assert max(map(len, by_task.values())) - min(map(len, by_task.values())) <= 1
     barriers = [Barrier(1, 1000), Barrier(2, 2000, checkpoint=True), Barrier(3, 3000)]
     barriers.append(Barrier(99, MAX_WATERMARK_US, final=True))
     for d, channels in got.items():
@@ -176,6 +196,20 @@ def test_memory_hands_over_without_copying(make_agent):
     (channel,) = agent.manager.read_partition("mv:j", "e", info.downstream[0])
     first = next_frame(channel).batch
     assert first["k"].buffers()[1].address == batch["k"].buffers()[1].address
+
+
+def test_a_broadcast_in_one_process_copies_nothing(make_agent):
+    agent = make_agent("a")
+    info = edge("e", "BROADCAST", 1, 3)
+    register((agent, agent), info)
+    batch = rows(0, 100_000)
+    writer = agent.manager.writer("mv:j", "e", info.upstream[0])
+    writer.write(batch)
+    writer.barrier(Barrier(1))
+    for task in info.downstream:
+        (channel,) = agent.manager.read_partition("mv:j", "e", task)
+        first = next_frame(channel).batch
+        assert first["k"].buffers()[1].address == batch["k"].buffers()[1].address
 
 
 def test_a_slow_reader_stops_the_writer_and_memory_stays(pair):
@@ -397,7 +431,10 @@ def test_jobs_are_apart(pair):
     ("info", "reason"),
     [
         (edge("e", "FORWARD", 2, 3), "joins 2 tasks to 3"),
-        (edge("e", "RANGE", 2, 3), "of kind 'RANGE'"),
+        (edge("e", "NOPE", 2, 3), "of kind 'NOPE'"),
+        (edge("e", "RANGE", 2, 3, keys=()), "has 0 keys"),
+        (edge("e", "RANGE", 2, 3), "0 bounds for 3 ranges"),
+        (edge("e", "CUSTOM", 2, 3), "has no function"),
         (edge("e", "HASH", 0, 3), "no tasks on one side"),
         (edge("e", "HASH", 1, 3, keys=["nope"]), "'nope' stands 0 times"),
     ],

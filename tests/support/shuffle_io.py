@@ -30,7 +30,7 @@ def edge(
     return ShuffleEdgeInfo(
         edge_id=edge_id,
         kind=kind,
-        keys=tuple(keys) if kind == "HASH" else (),
+        keys=tuple(keys) if kind in {"HASH", "RANGE"} else (),
         schema=schema,
         upstream=tuple(f"{edge_id}-up/{i}" for i in range(n_up)),
         downstream=tuple(f"{edge_id}-down/{i}" for i in range(n_down)),
