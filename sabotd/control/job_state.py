@@ -81,6 +81,7 @@ class _Fence:
     waiting: set[str]
     epoch: int = 0
     error: str | None = None
+    settled: bool = False  # `epoch` takes in the barrier after, which carries what the rows did to watermarks
 
 
 @dataclass
@@ -160,10 +161,10 @@ class JobState:
         out: dict[str, int | None] = {}
         for relation in sorted({r for relations in self.sources.values() for r in relations}):
             before = self.watermarks_us.get(relation)
-            if self._final:
-                out[relation] = MAX_WATERMARK_US
-                continue
             tasks = [t for t, relations in self.sources.items() if relation in relations]
+            if self._finished.issuperset(tasks):
+                out[relation] = MAX_WATERMARK_US  # no row of it comes any more, whatever the job's other sources do
+                continue
             splits = [s for t in tasks for s in self._splits.get(t, ()) if s.relation == relation]
             live = [s.watermark_us for s in splits if not s.idle]
             known = [s.watermark_us for s in splits if s.watermark_us is not None]
@@ -258,4 +259,12 @@ class JobState:
             return [Completed(self.completed), Finished()]
         if len(self._finished) == len(self.sources) or self._next_watermarks() != self.watermarks_us:
             self._dirty = True  # one more barrier to carry the end, or the watermarks that this one reported
+            self._settle_fences()
         return [Completed(self.completed)]
+
+    def _settle_fences(self) -> None:
+        """Have fences at the epoch just completed wait for the windows that its rows, or their end, have closed."""
+        for fence in self._fences.values():
+            if not fence.waiting and not fence.settled and fence.epoch == self.completed:
+                fence.settled = self._urgent = True
+                fence.epoch = self.completed + 1

@@ -135,6 +135,43 @@ def test_a_fence_in_an_epoch_already_complete_passes_at_once() -> None:
     assert state.fence_passed(1)
 
 
+def test_a_fence_waits_for_the_windows_that_its_rows_close() -> None:
+    state = job({"s/0": ["r"]})
+    state.begin(0.0)
+    run_epoch(state, 0.01, passed("s/0", 1))
+    state.fence(1)
+    state.report(FenceReached("mv:v", 1, "s/0", 1, 2), 0.02)
+    out = run_epoch(state, 0.03, passed("s/0", 2, split("a", 50)))
+    (inject,) = [i for i in out if isinstance(i, Inject)]
+    assert inject.barrier.watermarks_us == {"r": 50}, "and this barrier goes out at once"
+    assert not state.fence_passed(1)
+    run_epoch(state, 0.04, passed("s/0", 3, split("a", 60)))
+    assert state.fence_passed(1), "later rows do not hold it up"
+
+
+def test_a_fence_waits_for_the_end_of_a_finite_source() -> None:
+    state = job({"s/0": ["r"]})
+    state.begin(0.0)
+    run_epoch(state, 0.01, passed("s/0", 1))
+    state.fence(1)
+    state.report(FenceReached("mv:v", 1, "s/0", 1, 2), 0.02)
+    (_, inject) = run_epoch(state, 0.03, passed("s/0", 2, finished=True))
+    assert isinstance(inject, Inject)
+    assert inject.barrier.final
+    assert not state.fence_passed(1)
+    run_epoch(state, 0.04, passed("s/0", 3, finished=True))
+    assert state.fence_passed(1)
+
+
+def test_a_source_that_has_ended_no_longer_holds_the_watermark_of_another() -> None:
+    state = job({"s/0": ["r"], "t/0": ["q"]})
+    state.begin(0.0)
+    reports = (passed("s/0", 1, split("a", 50, idle=True), finished=True), passed("t/0", 1))
+    (inject,) = [i for i in run_epoch(state, 1.0, *reports) if isinstance(i, Inject)]
+    assert inject.barrier.watermarks_us == {"r": MAX_WATERMARK_US, "q": None}
+    assert not inject.barrier.final
+
+
 def test_failure_is_told_once_and_later_reports_say_nothing() -> None:
     state = job()
     state.begin(0.0)
