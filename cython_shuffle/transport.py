@@ -6,21 +6,32 @@ Knows streams of batches with headers and named actions, not what they mean.
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 from pyarrow import flight
 
+from cython_shuffle.transport_security import PLAIN, TLS, UNIX, Security, TokenCheck
 from sabot.errors import InternalError, SabotError, ShuffleError, error_from_wire
 
-UNIX = "grpc+unix://"
+__all__ = [
+    "PLAIN",
+    "UNIX",
+    "Chunk",
+    "ClientPool",
+    "FlightEndpoint",
+    "RemoteStream",
+    "Security",
+    "call_action",
+    "close_shared_clients",
+]
+
 _SOCKET_PATH_BYTES = 107  # of sockaddr_un, less the closing NUL
 _ERROR_TEXT_BYTES = 2000  # gRPC drops trailers beyond 8 KiB
 _OK, _FAILED = b"\0", b"\1"
@@ -40,22 +51,8 @@ StreamHandler: TypeAlias = Callable[[bytes, Callable[[], bool]], tuple[pa.Schema
 """Answers a ticket: the schema, and chunks of rows with their header; the callable tells whether the reader is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
-    """What agents off this machine need: a shared token and TLS; all in PEM. Empty: neither."""
-
-    token: str | None = field(default=None, repr=False)
-    certificate: bytes | None = None
-    private_key: bytes | None = field(default=None, repr=False)
-    root_certificates: bytes | None = None
-
-    def call_options(self, timeout_s: float | None = None) -> flight.FlightCallOptions:
-        """Return options that carry the token."""
-        headers = [(b"authorization", b"Bearer " + self.token.encode())] if self.token else []
-        return flight.FlightCallOptions(timeout=timeout_s, headers=headers)
-
-
-PLAIN = Security()
+_COMPRESSIONS = ("lz4", "zstd")
+_log = logging.getLogger(__name__)
 
 
 class FlightEndpoint:
@@ -71,6 +68,13 @@ class FlightEndpoint:
         For messages.
     security : Security
         Token and TLS, of the server and of its clients.
+    compression : {"lz4", "zstd"}, optional
+        Of the streams this endpoint gives, for links between machines; a Unix socket never compresses.
+
+    Raises
+    ------
+    ShuffleError
+        There is no such compression.
     """
 
     def __init__(
@@ -80,8 +84,12 @@ class FlightEndpoint:
         *,
         name: str = "agent",
         security: Security = PLAIN,
+        compression: str | None = None,
     ) -> None:
+        if compression not in (None, *_COMPRESSIONS):
+            raise ShuffleError(f"compression {compression!r} is not known", hint="use lz4 or zstd, or leave it out")
         self.name = name
+        self.compression = None if location.startswith(UNIX) else compression
         self.clients = ClientPool(security)
         self._security = security
         self._asked = location
@@ -112,12 +120,15 @@ class FlightEndpoint:
         Raises
         ------
         ShuffleError
-            The location is malformed, taken or cannot be made.
+            The location is malformed, taken or cannot be made; or it is off this machine and token or TLS are missing.
         """
         if self._server is not None:
             raise ShuffleError(f"endpoint {self.name!r} has been started already")
         if self._asked.startswith(UNIX):
             _check_socket_path(self._asked.removeprefix(UNIX))
+        self._security.check(self._asked)
+        if self._asked.startswith(TLS) and not (self._security.certificate and self._security.private_key):
+            raise ShuffleError(f"endpoint {self.name!r} has no certificate for {self._asked!r}")
         try:
             self._server = _Server(self, self._asked, self._security)
         except (flight.FlightError, pa.ArrowException, OSError) as error:
@@ -173,9 +184,10 @@ class FlightEndpoint:
 class _Server(flight.FlightServerBase):  # type: ignore[misc]
     def __init__(self, endpoint: FlightEndpoint, location: str, security: Security) -> None:
         certificates = None
-        if security.certificate is not None:
+        if location.startswith(TLS):
             certificates = [(security.certificate, security.private_key)]
-        middleware = {"token": _TokenCheck(security.token)} if security.token else None
+        middleware = {"token": TokenCheck(endpoint.name, security.token)} if security.token else None
+        self._options = pa.ipc.IpcWriteOptions(compression=endpoint.compression)
         self._endpoint = endpoint
         super().__init__(location, tls_certificates=certificates, middleware=middleware)
 
@@ -183,8 +195,10 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
         try:
             schema, chunks = self._endpoint.open_stream(ticket.ticket, context.is_cancelled)
         except SabotError as error:
+            if not error.retryable:
+                _log.warning("endpoint %r refused a stream: %s", self._endpoint.name, error.message)
             raise _to_flight(error) from error
-        return flight.GeneratorStream(schema, _raise_as_flight(chunks))
+        return flight.GeneratorStream(schema, _raise_as_flight(chunks), self._options)
 
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterable[flight.Result]:
         return [flight.Result(pa.py_buffer(self._endpoint.act(action.type, action.body.to_pybytes())))]
@@ -195,16 +209,6 @@ def _raise_as_flight(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         yield from chunks
     except SabotError as error:
         raise _to_flight(error) from error
-
-
-class _TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    def __init__(self, token: str) -> None:
-        self._expected = "Bearer " + token
-
-    def start_call(self, info: Any, headers: Mapping[str, list[str]]) -> None:
-        given = next((v[0] for k, v in headers.items() if k.lower() == "authorization"), "")
-        if not hmac.compare_digest(given.encode(), self._expected.encode()):
-            raise flight.FlightUnauthenticatedError("the agent's token is missing or wrong")
 
 
 class RemoteStream:
@@ -283,6 +287,7 @@ class ClientPool:
         with self._lock:
             client = self._clients.get(location)
             if client is None:
+                self._security.check(location)
                 client = flight.FlightClient(
                     location, tls_root_certs=self._security.root_certificates, generic_options=_CHANNEL_OPTIONS
                 )
@@ -319,8 +324,21 @@ def _from_flight(error: Exception, location: str) -> SabotError:
     text, was_bug, _ = text.partition(". Detail: Python exception")
     if was_bug:
         return InternalError(f"peer at {location!r} failed: {text}")
+    text = text.partition(". Detail: ")[0].rpartition(", with message: ")[2]
+    if isinstance(error, flight.FlightUnauthenticatedError):
+        return ShuffleError(f"peer at {location!r} refused: {text}", hint="both sides need one token")
+    _, no_tls, why = text.partition("Ssl handshake failed")
+    if no_tls:
+        why = why.rpartition(":")[2].strip()
+        return ShuffleError(
+            f"no TLS with peer at {location!r}: {why}", hint="do both speak TLS, and is its certificate one of ours"
+        )
     if isinstance(error, flight.FlightUnavailableError):
-        return ShuffleError(f"peer at {location!r} cannot be reached: {text}", hint="has it stopped", retryable=True)
+        return ShuffleError(
+            f"peer at {location!r} cannot be reached: {text}",
+            hint="has it stopped, or does it speak TLS",
+            retryable=True,
+        )
     if isinstance(error, flight.FlightTimedOutError):
         return ShuffleError(f"peer at {location!r} did not answer in time", retryable=True)
     if isinstance(error, flight.FlightCancelledError):

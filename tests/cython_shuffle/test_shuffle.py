@@ -24,7 +24,7 @@ def pair(request, make_agent, security):
         one = make_agent("a")
         return one, one
     if request.param == "tls":
-        return tuple(make_agent(name, location="grpc+tls://localhost:0", security=security) for name in "ab")
+        return tuple(make_agent(name, location="grpc+tls://127.0.0.1:0", security=security) for name in "ab")
     where = "grpc://127.0.0.1:0" if request.param == "tcp" else None
     return make_agent("a", location=where), make_agent("b", location=where)
 

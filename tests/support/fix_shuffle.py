@@ -57,10 +57,11 @@ def make_agent(tmp_path: Path) -> Iterator[Callable[..., ShuffleAgent]]:
         location: str | None = None,
         pool_bytes: int = 16 << 20,
         security: Security = PLAIN,
+        compression: str | None = None,
         **options: Any,
     ) -> ShuffleAgent:
         location = location or f"grpc+unix://{tmp_path}/{name}.sock"
-        endpoint = FlightEndpoint(location, name=name, security=security)
+        endpoint = FlightEndpoint(location, name=name, security=security, compression=compression)
         endpoint.start()
         manager = ShuffleManager(name, endpoint, pool_bytes, **options)
         manager.start()

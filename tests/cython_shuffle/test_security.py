@@ -1,0 +1,185 @@
+"""Strangers between machines: refused with a line on both sides, while running jobs go on."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import flight
+
+from cython_shuffle.frames import Barrier
+from cython_shuffle.transport import ClientPool, FlightEndpoint, Security
+from sabot.errors import ConfigError, ShuffleError
+from tests.support.shuffle_io import edge, locations, next_frame, rows
+
+TLS_FOLDER = Path(__file__).parents[1] / "support" / "tls"
+STRANGER = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def running(make_agent, security):
+    """Give a function that proves that a job between two agents over TLS goes on."""
+    up, down = (make_agent(n, location="grpc+tls://127.0.0.1:0", security=security, compression="zstd") for n in "ab")
+    info = edge("e", "FORWARD", 1, 1)
+    where = locations(info, up.location, down.location)
+    for agent in (up, down):
+        agent.manager.register_shuffle("mv:j", 1, info, where)
+    (channel,) = down.manager.read_partition("mv:j", "e", info.downstream[0])
+    writer = up.manager.writer("mv:j", "e", info.upstream[0])
+    epochs = iter(range(1, 100))
+
+    def goes_on():
+        writer.write(rows(0, 100))
+        barrier = Barrier(next(epochs))
+        writer.barrier(barrier)
+        assert next_frame(channel).batch.equals(rows(0, 100))
+        assert next_frame(channel).barrier == barrier
+
+    goes_on()
+    goes_on.location = up.location
+    goes_on.port = int(up.location.rpartition(":")[2])
+    yield goes_on
+    goes_on()
+
+
+def call(location, security):
+    pool = ClientPool(security)
+    try:
+        return pool.call_action(location, "nope", b"")
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("token", [None, "guess", "s3cret2"])
+def test_a_wrong_token(running, security, token, caplog):
+    guess = Security(token, root_certificates=security.root_certificates)
+    with caplog.at_level(logging.WARNING), pytest.raises(ShuffleError, match="token is missing or wrong") as caught:
+        call(running.location, guess)
+    assert not caught.value.retryable
+    assert "\n" not in caught.value.message
+    assert [r.message for r in caplog.records] == ["endpoint 'a' refused a call: the agent's token is missing or wrong"]
+    pool = ClientPool(guess)
+    with pytest.raises(ShuffleError, match="token is missing or wrong"):
+        pool.open_stream(running.location, b"")
+    pool.close()
+
+
+def test_a_certificate_that_nobody_vouches_for(running, security):
+    with pytest.raises(ShuffleError, match=r"no TLS with peer at .*self-signed") as caught:
+        call(running.location, Security("s3cret"))
+    assert not caught.value.retryable
+    assert "\n" not in caught.value.message
+
+
+def test_a_certificate_of_another_name(security):
+    endpoint = FlightEndpoint("grpc+tls://0.0.0.0:0", security=security)
+    endpoint.start()
+    port = endpoint.location.rpartition(":")[2]
+    try:
+        with pytest.raises(ShuffleError, match="knows no action"):
+            call(f"grpc+tls://127.0.0.1:{port}", security)
+        with pytest.raises(ShuffleError, match=r"peer at 'grpc\+tls://127\.0\.0\.2"):
+            call(f"grpc+tls://127.0.0.2:{port}", security)
+    finally:
+        endpoint.stop()
+
+
+def test_plain_text_to_a_tls_port(running):
+    with pytest.raises(ShuffleError, match="cannot be reached") as caught:
+        call(f"grpc://127.0.0.1:{running.port}", Security("s3cret"))
+    assert "does it speak TLS" in caught.value.hint
+
+
+def test_tls_to_a_plain_port(make_agent, security):
+    plain = make_agent("plain", location="grpc://127.0.0.1:0")
+    with pytest.raises(ShuffleError, match="no TLS with peer"):
+        call(plain.location.replace("grpc://", "grpc+tls://"), security)
+
+
+def test_bytes_of_a_stranger(running):
+    for data in (STRANGER, bytes(4096), b"\x16\x03\x01" + b"\xff" * 300):
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+        running()
+
+
+@pytest.mark.parametrize("ticket", [b"", b"\xff\xfe", b"\x90", bytes(100)])
+def test_a_ticket_that_is_none(running, security, ticket, caplog):
+    pool = ClientPool(security)
+    with caplog.at_level(logging.WARNING), pytest.raises(ShuffleError, match="ticket that cannot be read"):
+        pool.open_stream(running.location, ticket)
+    pool.close()
+    (record,) = caplog.records
+    assert record.message.startswith("endpoint 'a' refused a stream: a ticket that cannot be read")
+
+
+def test_other_calls_of_flight(running, security):
+    client = flight.FlightClient(running.location, tls_root_certs=security.root_certificates)
+    with pytest.raises(pa.ArrowNotImplementedError):
+        list(client.list_flights(options=security.call_options()))
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("location", "given", "missing"),
+    [
+        ("grpc://0.0.0.0:0", Security("t"), "TLS"),
+        ("grpc://192.0.2.1:1", Security(), "token"),
+        ("grpc+tls://agent.example:1", Security(), "token"),
+        ("grpc://agent.example:1", Security("t"), "TLS"),
+    ],
+)
+def test_off_this_machine_it_takes_both(location, given, missing):
+    with pytest.raises(ShuffleError, match=f"off this machine and has no {missing}"):
+        FlightEndpoint(location, security=given).start()
+    with pytest.raises(ShuffleError, match=f"off this machine and has no {missing}"):
+        call(location, given)
+
+
+def test_an_endpoint_without_its_certificate():
+    with pytest.raises(ShuffleError, match="has no certificate"):
+        FlightEndpoint("grpc+tls://127.0.0.1:0", security=Security("t")).start()
+
+
+def test_security_from_files(tmp_path, security):
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    (tmp_path / "other").write_text("no certificate")
+    pem = TLS_FOLDER / "certificate.pem"
+    files = {"certificate": pem, "private_key": TLS_FOLDER / "key.pem", "root_certificates": pem}
+    assert Security.from_files(token=token, **files) == security
+    with pytest.raises(ConfigError, match=r"cannot read .*nope"):
+        Security.from_files(token=tmp_path / "nope", **files)
+    with pytest.raises(ConfigError, match="no PEM"):
+        Security.from_files(token=token, **files | {"certificate": tmp_path / "other"})
+    for text in ("\n", "a\nb", "ü"):
+        token.write_text(text)
+        with pytest.raises(ConfigError, match="no line of printable ASCII"):
+            Security.from_files(token=token, **files)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_streams(make_agent, compression):
+    up, down = (make_agent(n, location="grpc://127.0.0.1:0", compression=compression) for n in "ab")
+    info = edge("e", "HASH", 1, 1)
+    where = locations(info, up.location, down.location)
+    for agent in (up, down):
+        agent.manager.register_shuffle("mv:j", 1, info, where)
+    (channel,) = down.manager.read_partition("mv:j", "e", info.downstream[0])
+    writer = up.manager.writer("mv:j", "e", info.upstream[0])
+    writer.write(rows(0, 20_000))
+    writer.barrier(Barrier(1))
+    assert next_frame(channel).batch.equals(rows(0, 20_000))
+
+
+def test_compressions(tmp_path):
+    with pytest.raises(ShuffleError, match="'gzip' is not known"):
+        FlightEndpoint("grpc://127.0.0.1:0", compression="gzip")
+    assert FlightEndpoint("grpc://127.0.0.1:0", compression="lz4").compression == "lz4"
+    assert FlightEndpoint(f"grpc+unix://{tmp_path}/s", compression="lz4").compression is None
