@@ -193,11 +193,13 @@ class Store:
         con = relation.connection
         names = ", ".join(quote(c) for c in columns)
         with relation.lock:
+            # through a table of the target's types, so that defaults and casts are in the log too; made outside of the
+            # transaction: with threads, DuckDB 2.0 loses what is inserted into a table that its transaction made
+            # by CREATE TABLE AS, once that is more than a row group
+            con.execute(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {relation.path} LIMIT 0")
             con.register("new_rows", rows)
             con.execute("BEGIN")
             try:
-                # through a table of the target's types, so that defaults and casts are in the log too
-                con.execute(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {relation.path} LIMIT 0")
                 defaults = self._defaults(relation, columns)
                 items = ", ".join([*(quote(c) for c in columns), *(f"{d} AS {quote(c)}" for c, d in defaults)])
                 targets = ", ".join([names, *(quote(c) for c, _ in defaults)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sabot.errors import InternalError, SqlError
@@ -74,6 +75,28 @@ def test_insert_overwrites_by_primary_key_and_logs_what_it_replaced(store: Store
             logged[r["a"], r["b"]] += r["__weight"]
     assert logged == Counter({(1, "x"): -1, (1, "q"): 1, (3, "z"): 1})
     changes.close()
+
+
+@pytest.mark.parametrize("primary_key", [(), ("a",)])
+def test_an_insert_of_more_than_a_row_group_is_all_there(tmp_path: Path, primary_key: tuple[str, ...]) -> None:
+    """With threads DuckDB writes big inserts by row groups, another way than small ones."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    store = Store(tmp_path, scratch, memory_limit_mb=512, threads=2)
+    count = 250_000
+    store.create_table("t", T, primary_key, "a INTEGER, b VARCHAR")
+    given = pa.table({"a": pa.array(range(count), pa.int64()), "b": pa.nulls(count, pa.string())})
+    changes = store.subscribe("t", snapshot=False)
+    for _ in range(2):
+        assert store.insert("t", given, ["a", "b"]) == count
+    total = count if primary_key else 2 * count
+    assert rows(store, "SELECT count(a), count(DISTINCT a), max(a) FROM t") == [(total, count, count - 1)]
+    logged = 0
+    while (entry := changes.cursor.read(0)) is not None:
+        logged += pc.sum(entry[1].column("__weight")).as_py() if primary_key else entry[1].num_rows
+    assert logged == total
+    changes.close()
+    store.close()
 
 
 def test_a_failed_insert_changes_nothing(store: Store) -> None:
