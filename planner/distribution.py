@@ -51,7 +51,15 @@ class AnyDistribution:
         return "any"
 
 
-Distribution: TypeAlias = Single | Hash | Broadcast | AnyDistribution
+@dataclass(frozen=True)
+class Rebalance:
+    """Dealt evenly, wherever the rows lie. Only ever required: against skew, and before slow work."""
+
+    def __str__(self) -> str:
+        return "rebalance"
+
+
+Distribution: TypeAlias = Single | Hash | Broadcast | AnyDistribution | Rebalance
 
 
 def satisfies(provided: Distribution, required: Distribution) -> bool:
@@ -62,6 +70,8 @@ def satisfies(provided: Distribution, required: Distribution) -> bool:
     match required:
         case AnyDistribution():
             return not isinstance(provided, Broadcast)
+        case Rebalance():
+            return False
         case Single():
             return isinstance(provided, Single)
         case Broadcast():

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from planner.chaining import ChainedGraph, chain_operators
 from planner.emit_on_close import rewrite
-from planner.execution_graph import ExecutionGraph, expand, task_id
+from planner.execution_graph import ExecutionGraph, task_id
 from planner.explain import Counts, explain_job
-from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, JobOperator, OperatorType
+from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
 from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, schema_of
 from planner.optimizer import optimize
 from planner.streaming_plan import SinkTarget, StreamNode, StreamPlanner
@@ -121,7 +121,7 @@ class _Job:
         end = self._planner.materialize(rows, relation) if sink is None else self._planner.sink(rows, sink)
         operators = number(end)
         job_graph = build_job_graph(operators, self._max_parallelism)
-        execution_graph = expand(job_graph)
+        execution_graph = job_graph.to_execution_graph()
         chained = chain_operators(execution_graph)
         return PlannedJob(
             self._job_id,
@@ -164,11 +164,11 @@ def operator_type(node: StreamNode) -> OperatorType:
 
 def build_job_graph(operators: tuple[tuple[OperatorId, StreamNode], ...], max_parallelism: int) -> JobGraph:
     """Return the job graph of numbered streaming operators."""
-    graph = JobGraph()
+    graph = JobGraph(max_parallelism=max_parallelism)
     ids = {id(node): name for name, node in operators}
     for name, node in operators:
         graph.add(
-            JobOperator(
+            StreamOperatorNode(
                 name,
                 operator_type(node),
                 node.parallelism,

@@ -6,8 +6,8 @@ import pytest
 
 from planner.chaining import chain_operators
 from planner.distribution import AnyDistribution, Broadcast, Hash, Single, renamed, satisfies
-from planner.execution_graph import ShuffleEdgeType, detect_shuffle_edge_type, expand
-from planner.job_graph import JobGraph, JobInput, JobOperator, OperatorType
+from planner.execution_graph import ShuffleEdgeType, detect_shuffle_edge_type
+from planner.job_graph import JobGraph, JobInput, OperatorType, StreamOperatorNode
 from sabot.errors import PlanError
 from sabot.ids import OperatorId
 
@@ -22,7 +22,7 @@ def payments() -> JobGraph:
 
 
 def test_the_worked_example() -> None:
-    graph = expand(payments())
+    graph = payments().to_execution_graph()
     assert len(graph.tasks) == 27
     assert [e.type.value for e in graph.edges] == ["FORWARD", "HASH", "REBALANCE"]
     assert [e.edge_id for e in graph.edges] == ["transactions->enrich#0", "enrich->fraud#0", "fraud->alerts#0"]
@@ -34,7 +34,7 @@ def test_the_worked_example() -> None:
 
 
 def test_forward_neighbours_become_one_task() -> None:
-    chained = chain_operators(expand(payments()))
+    chained = chain_operators(payments().to_execution_graph())
     assert [(c.chain_id, c.operators, c.parallelism) for c in chained.chains] == [
         ("transactions", ("transactions", "enrich"), 10),
         ("fraud", ("fraud",), 5),
@@ -44,16 +44,16 @@ def test_forward_neighbours_become_one_task() -> None:
 
 
 def _pair(
-    up: JobOperator | None = None, requires: object = None, *, parallelism: int = 4, max_parallelism: int = 128
+    up: StreamOperatorNode | None = None, requires: object = None, *, parallelism: int = 4, max_parallelism: int = 128
 ) -> ShuffleEdgeType:
-    up = up or JobOperator(OperatorId("up"), OperatorType.SQL, 4)
+    up = up or StreamOperatorNode(OperatorId("up"), OperatorType.SQL, 4)
     given = JobInput(OperatorId("up"), requires or AnyDistribution())  # type: ignore[arg-type]
-    down = JobOperator(OperatorId("down"), OperatorType.SQL, parallelism, max_parallelism, inputs=(given,))
+    down = StreamOperatorNode(OperatorId("down"), OperatorType.SQL, parallelism, max_parallelism, inputs=(given,))
     return detect_shuffle_edge_type(up, down)
 
 
-def _hashed(*keys: str, **more: object) -> JobOperator:
-    return JobOperator(OperatorId("up"), OperatorType.SQL, 4, distribution=Hash(keys), **more)  # type: ignore[arg-type]
+def _hashed(*keys: str, **more: object) -> StreamOperatorNode:
+    return StreamOperatorNode(OperatorId("up"), OperatorType.SQL, 4, distribution=Hash(keys), **more)  # type: ignore[arg-type]
 
 
 def test_equal_parallelism_alone_is_no_forward_for_a_keyed_input() -> None:
@@ -73,7 +73,7 @@ def test_another_map_of_key_groups_is_an_exchange() -> None:
 
 
 def test_tasks_on_the_daemon_are_not_those_of_an_agent() -> None:
-    pinned = JobOperator(OperatorId("up"), OperatorType.LOG_SOURCE, 1, distribution=Single(), pinned=True)
+    pinned = StreamOperatorNode(OperatorId("up"), OperatorType.LOG_SOURCE, 1, distribution=Single(), pinned=True)
     assert _pair(pinned, parallelism=1) is ShuffleEdgeType.REBALANCE
     assert _pair(pinned, Single(), parallelism=1) is ShuffleEdgeType.HASH
 
@@ -81,7 +81,7 @@ def test_tasks_on_the_daemon_are_not_those_of_an_agent() -> None:
 def test_broadcast_and_gather() -> None:
     assert _pair(requires=Broadcast()) is ShuffleEdgeType.BROADCAST
     assert _pair(requires=Single(), parallelism=1) is ShuffleEdgeType.HASH
-    one = JobOperator(OperatorId("up"), OperatorType.SQL, 1, distribution=Single())
+    one = StreamOperatorNode(OperatorId("up"), OperatorType.SQL, 1, distribution=Single())
     assert _pair(one, Single(), parallelism=1) is ShuffleEdgeType.FORWARD
     assert _pair(one, Hash(("k",)), parallelism=1) is ShuffleEdgeType.FORWARD
 
@@ -92,7 +92,7 @@ def test_stateful_work_without_a_key_takes_one_task() -> None:
     with pytest.raises(PlanError, match="needs all rows in one task"):
         graph.add_operator("total", OperatorType.FINAL_AGG, 3, upstream="s", stateful=True)
     graph.add_operator("total", OperatorType.FINAL_AGG, 1, upstream="s", stateful=True)
-    assert expand(graph).edges[0].is_gather
+    assert graph.to_execution_graph().edges[0].is_gather
 
 
 def test_impossible_graphs_are_refused() -> None:
@@ -100,10 +100,13 @@ def test_impossible_graphs_are_refused() -> None:
     graph.add_operator("s", OperatorType.SOURCE, 2)
     with pytest.raises(PlanError, match="'s' is there already"):
         graph.add_operator("s", OperatorType.SOURCE, 2)
-    with pytest.raises(PlanError, match="reads 'x', which does not exist"):
+    with pytest.raises(PlanError, match="operator 'x' does not exist"):
         graph.add_operator("m", OperatorType.SQL, 2, upstream="x")
     with pytest.raises(PlanError, match="parallelism 200"):
         graph.add_operator("m", OperatorType.SQL, 200, upstream="s")
+    unknown = StreamOperatorNode(OperatorId("m"), OperatorType.SQL, 2, inputs=(JobInput(OperatorId("x")),))
+    with pytest.raises(PlanError, match="reads 'x', which does not exist"):
+        graph.add(unknown)
     assert [op.operator_id for op in graph.operators] == ["s"]
     assert graph.operator(OperatorId("s")).is_source
 
@@ -116,7 +119,7 @@ def _diamond() -> JobGraph:
     graph.add_operator("most", OperatorType.FINAL_AGG, 2, upstream="counts", key_by=("m",), stateful=True)
     exact = Hash(("k",), exact=True)
     graph.add(
-        JobOperator(
+        StreamOperatorNode(
             OperatorId("join"),
             OperatorType.JOIN,
             2,
@@ -129,26 +132,22 @@ def _diamond() -> JobGraph:
 
 
 def test_a_task_never_waits_for_its_own_output() -> None:
-    graph = expand(_diamond())
+    graph = _diamond().to_execution_graph()
     assert [e.type.value for e in graph.edges] == ["HASH", "HASH", "FORWARD", "HASH"]
     chained = chain_operators(graph)
     assert [c.operators for c in chained.chains] == [("source",), ("counts",), ("most",), ("join",)]
     assert Counter(e.type.value for e in chained.edges) == {"HASH": 3, "FORWARD": 1}
 
 
-def test_a_task_reads_one_source() -> None:
+def test_a_task_that_reads_a_source_reads_nothing_else() -> None:
     graph = JobGraph()
     graph.add_operator("a", OperatorType.SOURCE, 2)
     graph.add_operator("b", OperatorType.SOURCE, 2)
     both = (JobInput(OperatorId("a")), JobInput(OperatorId("b")))
-    graph.add(JobOperator(OperatorId("union"), OperatorType.UNION, 2, inputs=both))
-    chained = chain_operators(expand(graph))
-    assert [c.operators for c in chained.chains] == [("b",), ("a", "union")] or [
-        c.operators for c in chained.chains
-    ] == [("a", "union"), ("b",)]
-    assert [e.edge_id for e in chained.edges] == ["b->union#1"]
-    names = [c.chain_id for c in chained.chains]
-    assert names.index(OperatorId("b")) < names.index(OperatorId("a"))
+    graph.add(StreamOperatorNode(OperatorId("union"), OperatorType.UNION, 2, inputs=both))
+    chained = chain_operators(graph.to_execution_graph())
+    assert [c.operators for c in chained.chains] == [("a",), ("b",), ("union",)]
+    assert [(e.edge_id, e.type.value) for e in chained.edges] == [("a->union#0", "FORWARD"), ("b->union#1", "FORWARD")]
 
 
 def test_distributions() -> None:
