@@ -7,6 +7,8 @@ lock, so that jobs do not wait for each other; readers see committed epochs only
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from sabot.errors import InternalError
+from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
 from sabotd.state.stream_log import LogCursor, StreamLog
@@ -188,6 +190,8 @@ class Store:
         ------
         duckdb.Error
             A constraint or a cast fails; nothing was inserted.
+        SqlError
+            The rows cannot be written to the log; nothing was inserted.
         """
         relation = self.relation(name)
         con = relation.connection
@@ -198,26 +202,25 @@ class Store:
             # by CREATE TABLE AS, once that is more than a row group
             con.execute(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {relation.path} LIMIT 0")
             con.register("new_rows", rows)
-            con.execute("BEGIN")
             try:
-                defaults = self._defaults(relation, columns)
-                items = ", ".join([*(quote(c) for c in columns), *(f"{d} AS {quote(c)}" for c, d in defaults)])
-                targets = ", ".join([names, *(quote(c) for c, _ in defaults)])
-                con.execute(f"INSERT INTO taken ({targets}) SELECT {items} FROM new_rows")
-                removed = self._replace(relation) if relation.primary_key else None
-                con.execute(f"INSERT INTO {relation.path} SELECT * FROM taken")
-                added = _fetch(con, "SELECT * FROM taken", relation.arrow)
-                con.execute("DROP TABLE taken")
-                con.execute("COMMIT")
-            except BaseException:
-                con.execute("ROLLBACK")
-                raise
+                with _transaction(relation):
+                    defaults = self._defaults(relation, columns)
+                    items = ", ".join([*(quote(c) for c in columns), *(f"{d} AS {quote(c)}" for c, d in defaults)])
+                    targets = ", ".join([names, *(quote(c) for c, _ in defaults)])
+                    con.execute(f"INSERT INTO taken ({targets}) SELECT {items} FROM new_rows")
+                    removed = self._replace(relation) if relation.primary_key else None
+                    con.execute(f"INSERT INTO {relation.path} SELECT * FROM taken")
+                    added = _fetch(con, "SELECT * FROM taken", relation.arrow)
+                    con.execute("DROP TABLE taken")
+                    batches = [_weigh(b, -1) for b in removed or ()] if not relation.append_only else []
+                    batches += added if relation.append_only else [_weigh(b, 1) for b in added]
+                    relation.log.prepare(relation.epoch + 1, batches)
+            except OSError as error:
+                msg = f"table {name!r}: the rows cannot be written: {(error.strerror or str(error)).lower()}"
+                raise SqlError(msg, sqlstate="53100" if error.errno == errno.ENOSPC else "58030") from error
             finally:
                 con.unregister("new_rows")
             relation.epoch += 1
-            batches = [_weigh(b, -1) for b in removed or ()] if not relation.append_only else []
-            batches += added if relation.append_only else [_weigh(b, 1) for b in added]
-            relation.log.append(relation.epoch, batches)
         return len(rows)
 
     def _defaults(self, relation: StoredRelation, given: Sequence[str]) -> list[tuple[str, str]]:
@@ -254,22 +257,18 @@ class Store:
             delta = pa.Table.from_batches(batches)
             con = relation.connection
             con.register("delta", delta)
-            con.execute("BEGIN")
             try:
-                if relation.append_only:
-                    con.execute(f"INSERT INTO {relation.path} SELECT * FROM delta")
-                    relation.live_rows += delta.num_rows
-                else:
-                    self._apply_weighted(relation, key)
-                con.execute("COMMIT")
-            except BaseException:
-                con.execute("ROLLBACK")
-                raise
+                with _transaction(relation):
+                    if relation.append_only:
+                        con.execute(f"INSERT INTO {relation.path} SELECT * FROM delta")
+                        relation.live_rows += delta.num_rows
+                    else:
+                        self._apply_weighted(relation, key)
+                    relation.log.prepare(epoch, batches)
             finally:
                 con.unregister("delta")
             if relation.dead_rows > max(_REBUILD_DEAD_ROWS, relation.live_rows):
                 self._rebuild(relation)
-            relation.log.append(epoch, batches)
 
     def _apply_weighted(self, relation: StoredRelation, key: tuple[str, ...]) -> None:
         con = relation.connection
@@ -399,6 +398,22 @@ class Subscription:
         if self._con is not None:
             self._con.close()
             self._con = None
+
+
+@contextlib.contextmanager
+def _transaction(relation: StoredRelation) -> Iterator[None]:
+    """Commit what the block writes and show what it prepared in the log, or neither."""
+    relation.connection.execute("BEGIN")
+    try:
+        yield
+        relation.connection.execute("COMMIT")
+    except BaseException:
+        relation.log.forget()
+        # a COMMIT that failed has rolled back by itself
+        with contextlib.suppress(duckdb.TransactionException):
+            relation.connection.execute("ROLLBACK")
+        raise
+    relation.log.publish()
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -39,7 +39,8 @@ class StreamLog:
         self._segments: dict[int, Path] = {}  # by the position of its first byte
         self._file: int | None = None
         self._segment_start = 0
-        self._end = 0  # bytes ever written: the log's position
+        self._end = 0  # bytes ever published: the log's position
+        self._prepared = 0  # bytes behind it that nobody sees yet
         self._finished = False
         self._failed: str | None = None
 
@@ -50,7 +51,24 @@ class StreamLog:
             return bool(self._cursors)
 
     def append(self, epoch: int, batches: Sequence[pa.RecordBatch]) -> None:
-        """Write the changes of `epoch`, all of them at once to readers; dropped when nobody reads."""
+        """Write the changes of `epoch`, all of them at once to readers; dropped when nobody reads.
+
+        Raises
+        ------
+        OSError
+            They cannot be written; the log is as it was.
+        """
+        self.prepare(epoch, batches)
+        self.publish()
+
+    def prepare(self, epoch: int, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write the changes of `epoch` where no reader sees them; then `publish` them or `forget` them.
+
+        Raises
+        ------
+        OSError
+            They cannot be written; the log is as it was.
+        """
         with self._lock:
             if not self._cursors or not batches:
                 return
@@ -61,11 +79,28 @@ class StreamLog:
                     raise InternalError(msg)
                 body = batch.serialize()
                 parts += [_HEADER.pack(epoch, body.size), body]
-            self._write(parts)
+            try:
+                self._write(parts)
+            except OSError:
+                self._cut()
+                raise
+
+    def publish(self) -> None:
+        """Show what has been prepared to the readers."""
+        with self._lock:
+            if not self._prepared:
+                return
+            self._end += self._prepared
+            self._prepared = 0
             listeners = [c.listener for c in self._cursors if c.listener is not None]
             self._lock.notify_all()
         for listener in listeners:
             listener()
+
+    def forget(self) -> None:
+        """Take away what has been prepared."""
+        with self._lock:
+            self._cut()
 
     def finish(self) -> None:
         """Say that no more changes will come (the job behind a view has finished)."""
@@ -87,6 +122,7 @@ class StreamLog:
         """Remove all files; cursors that still read get an error that says `reason`."""
         with self._lock:
             self._failed = reason
+            self._prepared = 0
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
@@ -108,14 +144,22 @@ class StreamLog:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
-        self._end += len(data)
+        self._prepared = len(data)
+
+    def _cut(self) -> None:
+        """End the file where the log ends: part of an entry may stand behind it."""
+        self._prepared = 0
+        if self._file is not None:
+            os.ftruncate(self._file, self._end - self._segment_start)
+            os.lseek(self._file, 0, os.SEEK_END)
 
     def _roll(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._end:020d}.log"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        if self._file is not None:
+            os.close(self._file)
+        self._file = opened
         self._segment_start = self._end
         self._segments[self._end] = path
 
@@ -131,6 +175,7 @@ class StreamLog:
         if not self._cursors and self._file is not None:
             os.close(self._file)
             self._file = None
+            self._prepared = 0
             self._segments.pop(self._segment_start).unlink(missing_ok=True)
 
 

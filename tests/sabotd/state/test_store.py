@@ -107,6 +107,25 @@ def test_a_failed_insert_changes_nothing(store: Store) -> None:
     assert store.insert("t", pa.table({"a": [1], "b": ["x"]}), ["a", "b"]) == 1
 
 
+def test_rows_that_cannot_be_logged_are_not_inserted(store: Store, tmp_path: Path) -> None:
+    """Else the views over a table would differ from it for ever."""
+    store.create_table("t", T, (), "a INTEGER, b VARCHAR")
+    changes = store.subscribe("t")
+    in_the_way = tmp_path / "scratch" / "logs"
+    in_the_way.touch()
+    with pytest.raises(SqlError, match="table 't': the rows cannot be written: "):
+        store.insert("t", pa.table({"a": [1]}), ["a"])
+    assert rows(store, "SELECT * FROM t") == []
+    in_the_way.unlink()
+    store.insert("t", pa.table({"a": [2]}), ["a"])
+    assert rows(store, "SELECT a FROM t") == [(2,)]
+    entry = changes.cursor.read(0)
+    assert entry is not None
+    assert entry[1].column("a").to_pylist() == [2]
+    assert changes.cursor.read(0) is None
+    changes.close()
+
+
 @pytest.mark.parametrize("key", [("k",), ()])
 def test_a_view_follows_weighted_changes(store: Store, key: tuple[str, ...]) -> None:
     store.create_rows("v", V, append_only=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,6 +61,37 @@ def test_segments_go_when_all_have_read_them(tmp_path: Path, monkeypatch: pytest
     slow.close()
     fast.close()
     assert list((tmp_path / "log").iterdir()) == []
+    log.close()
+
+
+def test_what_was_prepared_is_seen_once_published(tmp_path: Path) -> None:
+    log = StreamLog(tmp_path / "log", SCHEMA)
+    cursor = log.subscribe()
+    log.prepare(1, [batch(1)])
+    assert drain(cursor) == []
+    log.forget()
+    log.prepare(2, [batch(2)])
+    log.publish()
+    log.publish()
+    assert drain(cursor) == [(2, [2])]
+    cursor.close()
+    log.close()
+
+
+def test_an_entry_that_was_not_written_whole_leaves_no_trace(tmp_path: Path) -> None:
+    log = StreamLog(tmp_path / "log", SCHEMA)
+    cursor = log.subscribe()
+    log.append(1, [batch(1)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (cursor.end + 1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            log.append(2, [batch(*range(1000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.append(3, [batch(3)])
+    assert drain(cursor) == [(1, [1]), (3, [3])]
+    cursor.close()
     log.close()
 
 
