@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sabot.errors import SabotError
 from sabot.ids import WEIGHT
+from sabotd.select_guard import DIVISION_HINT, lowered
 from sabotd.state.store import Subscription, conform
 
 EPOCH = "__epoch"
@@ -138,5 +139,5 @@ def query_error(error: Exception) -> SabotError:
     text = str(error).strip().splitlines()[0]
     _, _, reason = text.partition("Error: ")
     if reason.startswith("Division by zero"):
-        return SabotError("division by zero", hint="TRY(a / b) gives NULL instead", sqlstate="22012")
-    return SabotError((reason or text).rstrip("."), sqlstate="22000")
+        return SabotError("division by zero", hint=DIVISION_HINT, sqlstate="22012")
+    return SabotError(lowered((reason or text).rstrip(".")), sqlstate="22000")

@@ -46,6 +46,7 @@ _MISSING = (
     ("column", "42703", re.compile(r'does not have a column named "([^"]+)"')),
     ("function", "42883", re.compile(r'Function with name "?([^"\s]+?)"? does not exist')),
 )
+DIVISION_HINT = "TRY(a / b) gives NULL instead"
 _SUGGESTED = re.compile(r'Did you mean "([^"]+)"')
 
 
@@ -94,11 +95,18 @@ def sql_error(error: duckdb.Error, sql: str, names: Sequence[str]) -> SabotError
                 hint=f"did you mean {near[0]!r}?" if near else None,
                 sqlstate=state,
             )
+    if reason.startswith("Division by zero"):
+        return SqlError("division by zero", span=span, text=sql, hint=DIVISION_HINT, sqlstate="22012")
     if isinstance(error, duckdb.ParserException):
-        return SqlError(reason[0].lower() + reason[1:], span=span, text=sql, sqlstate="42601")
+        return SqlError(lowered(reason), span=span, text=sql, sqlstate="42601")
     if isinstance(error, duckdb.PermissionException):
         return SqlError("the server's files are out of reach of SQL", span=span, text=sql, sqlstate="42501")
-    return SqlError(reason[:1].lower() + reason[1:], span=span, text=sql, sqlstate="42000")
+    return SqlError(lowered(reason), span=span, text=sql, sqlstate="42000")
+
+
+def lowered(reason: str) -> str:
+    """Begin what DuckDB says in lower case, unless it begins with a keyword in capitals."""
+    return reason if reason[1:2].isupper() else reason[:1].lower() + reason[1:]
 
 
 def _span(text: str, sql: str) -> Span | None:

@@ -6,6 +6,7 @@ import duckdb
 import pytest
 
 from sabot.errors import SqlError
+from sabotd.results import query_error
 from sabotd.select_guard import check_select, sql_error
 
 
@@ -73,3 +74,18 @@ def test_errors_point_at_the_word(con: duckdb.DuckDBPyConnection, sql: str, word
     assert sql[error.span.start : error.span.end] == word
     if hint is not None:
         assert error.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT", "SELECT clause without selection list"),
+        ("SELECT date 'x'", 'invalid date field format: "x", expected format is (YYYY-MM-DD)'),
+        ("SELECT 1 // 0", "division by zero"),
+    ],
+)
+def test_errors_are_worded_as_ours_are(con: duckdb.DuckDBPyConnection, sql: str, message: str) -> None:
+    with pytest.raises(duckdb.Error) as caught:
+        con.sql(sql).to_arrow_table()
+    assert sql_error(caught.value, sql, []).message == message
+    assert query_error(caught.value).message == message
