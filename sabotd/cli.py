@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.abc
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,29 +75,60 @@ def _daemon(arguments: Sequence[str]) -> int:
 
 
 def _agent(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="sabotd agent", description="An agent: runs tasks for a sabotd.")
-    parser.add_argument("--id", required=True)
-    parser.add_argument("--listen", required=True, metavar="LOCATION")
-    parser.add_argument("--coordinator", required=True, metavar="LOCATION")
-    parser.add_argument("--state-dir", required=True, type=Path)
-    parser.add_argument("--pool-bytes", type=int, default=256 << 20)
-    parser.add_argument("--memory-mb", type=int, default=4096)
-    parser.add_argument("--idle-timeout", type=float, default=10.0)
-    parser.add_argument("--log-level", default="info")
-    parser.add_argument("--log-format", default="text")
-    parser.add_argument("--ready-fd", type=int)
+    parser = argparse.ArgumentParser(
+        prog="sabotd agent", description="An agent: runs tasks for a sabotd, here or on another machine."
+    )
+    parser.add_argument("--join", metavar="URL", help="the cluster's control database: postgresql://USER@HOST/NAME")
+    parser.add_argument(
+        "--listen", required=True, metavar="LOCATION", help="where the daemon and agents reach this one"
+    )
+    parser.add_argument("--id", help="its name in the cluster; the host's name if not given")
+    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)), help="tasks it is meant for")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="shown in SHOW AGENTS")
+    parser.add_argument("--state-dir", type=Path, default=Path("sabot-agent"), help="folder of the tasks' state")
+    parser.add_argument("--pool-bytes", type=int, default=256 << 20, help="rows in motion that it may hold")
+    parser.add_argument("--memory-mb", type=int, help="memory for the tasks' state; half the machine's if not given")
+    parser.add_argument("--idle-timeout", type=float, default=10.0, metavar="SECONDS")
+    parser.add_argument("--token-file", default="", help="the cluster's shared token")
+    parser.add_argument("--certificate-file", default="", help="certificate chain, PEM")
+    parser.add_argument("--key-file", default="", help="private key, PEM")
+    parser.add_argument("--ca-file", default="", help="authorities to trust, PEM")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-format", default="text", choices=("text", "json"))
+    parser.add_argument("--coordinator", help=argparse.SUPPRESS)  # of agents that a sabotd starts itself
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
+    if (args.join is None) == (args.coordinator is None):
+        parser.error("--join URL is needed")
+    from sabotd.agent.join import run_joined_agent
     from sabotd.agent.process import run_agent
     from sabotd.logs import configure_logging
+    from sabotd.security import load_security, require_for
 
-    configure_logging(args.log_level, args.log_format, process=args.id)
-    return run_agent(
+    security = load_security(args.token_file, args.certificate_file, args.key_file, args.ca_file)
+    require_for(args.listen, security)
+    configure_logging(args.log_level, args.log_format, process=args.id or "agent")
+    if args.join is None:
+        return run_agent(
+            agent_id=args.id,
+            listen=args.listen,
+            coordinator=args.coordinator,
+            state_dir=args.state_dir,
+            pool_bytes=args.pool_bytes,
+            memory_mb=args.memory_mb or 4096,
+            idle_timeout_s=args.idle_timeout,
+            ready_fd=args.ready_fd,
+            security=security,
+        )
+    return run_joined_agent(
+        url=args.join,
         agent_id=args.id,
         listen=args.listen,
-        coordinator=args.coordinator,
         state_dir=args.state_dir,
+        slots=args.slots,
+        labels=dict(label.partition("=")[::2] for label in args.label),
         pool_bytes=args.pool_bytes,
         memory_mb=args.memory_mb,
         idle_timeout_s=args.idle_timeout,
-        ready_fd=args.ready_fd,
+        security=security,
     )

@@ -8,24 +8,28 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint
-from sabot.errors import ClientError, ConfigError, SabotError
+from sabot import __version__
+from sabot.errors import ClientError, ConfigError, JobError, SabotError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.catalog_store import CatalogStore
 from sabotd.config import Config
 from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
 from sabotd.control.coordinator import Coordinator
+from sabotd.control.members import Member, MemberTable
+from sabotd.control.remote_agents import RemoteAgents
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
 from sabotd.recovery import Recovery
+from sabotd.security import load_security, require_for
 from sabotd.state.pinned import StorePinned
 from sabotd.state.store import Store
 
@@ -77,8 +81,12 @@ class Cluster:
         self._engine = engine
         self._workflows = Workflows(engine, url)
         self._tables = ControlTables(engine)
-        self._endpoint = FlightEndpoint(f"grpc+unix://{self._run_dir / 'sabotd.sock'}", name=OWN_AGENT)
-        self._clients = ClientPool()
+        agents = config.agents
+        security = load_security(agents.token_file, agents.certificate_file, agents.key_file, agents.ca_file)
+        require_for(agents.listen or "grpc+unix:", security)
+        listen = agents.listen or f"grpc+unix://{self._run_dir / 'sabotd.sock'}"
+        self._endpoint = FlightEndpoint(listen, name=OWN_AGENT, security=security)
+        self._clients = ClientPool(security)
         self._runtime = AgentRuntime(
             OWN_AGENT,
             self._endpoint,
@@ -100,16 +108,20 @@ class Cluster:
                 config.streaming.idle_timeout_s,
                 config.log.level,
                 config.log.format,
+                agents,
             ),
             self._clients,
             on_lost=self._on_lost,
+            on_running=self._on_running,
         )
+        self._member_table = MemberTable(engine)
+        self._remote = RemoteAgents(self._member_table, self._clients, self._on_lost, self._on_running)
         ddl_lock = threading.RLock()
         self._recovery = Recovery(self.catalog, self.store, ddl_lock)
         self.coordinator = Coordinator(
             self._tables,
             self._workflows,
-            self._children.all,
+            self.agents,
             self.own_agent,
             interval_s=config.streaming.barrier_interval_s,
             on_bad_records=self.store.add_errors,
@@ -126,6 +138,8 @@ class Cluster:
         self._endpoint.start()
         self._runtime.start()
         self._children.start(self._count)
+        self._member_table.announce(__version__, self._endpoint.location)
+        self._remote.start()
         self.coordinator.start()
         self._recovery.start(self.coordinator)
         jobs = self._restore()
@@ -167,6 +181,9 @@ class Cluster:
     def _on_lost(self, agent_id: str, reason: str) -> None:
         self.coordinator.agent_lost(agent_id, reason)
 
+    def _on_running(self, agent: Agent, running: Mapping[str, int]) -> None:
+        self.coordinator.reconcile(agent, running)
+
     def _report(self, report: msg.Report) -> None:
         self.coordinator.report((report,))
 
@@ -186,6 +203,7 @@ class Cluster:
         self.coordinator.stop()
         self._workflows.stop()
         self._children.stop(timeout_s)
+        self._remote.stop()
         self._runtime.stop()
         self._endpoint.stop()
         self._clients.close()
@@ -197,7 +215,37 @@ class Cluster:
 
     def agents(self) -> Sequence[Agent]:
         """Return the agents that take tasks."""
-        return self._children.all()
+        return [*self._children.all(), *self._remote.all()]
+
+    def member(self, agent_id: str) -> Member | None:
+        """Return what an agent that joined from elsewhere said of itself."""
+        return self._remote.member(agent_id)
+
+    def workflows(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """Return the durable workflows that are kept, and their steps."""
+        return self._workflows.history()
+
+    def drain(self, agent_id: str) -> bool:
+        """Move an agent's tasks to the others and let it go; False if there is no such agent.
+
+        Raises
+        ------
+        JobError
+            There is no other agent to take the tasks.
+        """
+        agents = {a.agent_id: a for a in self.agents()}
+        if agent_id in agents and not any(a.state == "UP" for i, a in agents.items() if i != agent_id):
+            text = f"agent {agent_id!r} is the only one that takes tasks"
+            raise JobError(text, hint="start another with sabotd agent --join first")
+        if self._children.drain(agent_id):
+            let_go = self._children.let_go
+        elif self._remote.drain(agent_id):
+            let_go = self._remote.let_go
+        else:
+            return False
+        self._recovery.move_from(self.coordinator, agent_id)
+        let_go(agent_id)
+        return True
 
     def alive(self) -> bool:
         """Whether the coordinator and the store answer: what the watchdog stands for."""

@@ -77,10 +77,14 @@ def _string(value: Any) -> str:
 
 def _location(value: Any) -> str:
     text = _string(value)
-    if not re.fullmatch(r"grpc(\+tcp)?://[^/]+:\d+|grpc\+unix://(/.+)", text):
-        msg = f"{text!r} is no location; write 'grpc://HOST:PORT' or 'grpc+unix:///PATH'"
+    if not re.fullmatch(r"grpc(\+tcp|\+tls)?://[^/]+:\d+|grpc\+unix://(/.+)", text):
+        msg = f"{text!r} is no location; write 'grpc://HOST:PORT', 'grpc+tls://HOST:PORT' or 'grpc+unix:///PATH'"
         raise ValueError(msg)
     return text
+
+
+def _location_or_none(value: Any) -> str:
+    return "" if value == "" else _location(value)
 
 
 def _integer(low: int, high: int) -> Callable[[Any], int]:
@@ -125,6 +129,9 @@ class ServerConfig:
 
     listen: str = _setting(_location, "grpc://127.0.0.1:8815")
     data_dir: str = _setting(_string, "")
+    token_file: str = _setting(_string, "")
+    certificate_file: str = _setting(_string, "")
+    key_file: str = _setting(_string, "")
 
     def data_path(self) -> Path:
         """Return the folder of all data: ``data_dir``, else systemd's state folder, else the user's."""
@@ -144,6 +151,11 @@ class AgentsConfig:
     memory_limit_bytes: int = _setting(_size, "0B", key="memory_limit")
     pool_bytes: int = _setting(_size, "256MiB", key="pool")
     state_dir: str = _setting(_string, "")
+    listen: str = _setting(_location_or_none, "")
+    token_file: str = _setting(_string, "")
+    certificate_file: str = _setting(_string, "")
+    key_file: str = _setting(_string, "")
+    ca_file: str = _setting(_string, "")
 
     def resolved_count(self) -> int:
         """Return the number of agent processes: ``count``, or one a core, at least two."""

@@ -16,6 +16,7 @@ from sabotd.cluster_engine import ClusterEngine
 from sabotd.config import Config, with_overrides
 from sabotd.logs import configure_logging
 from sabotd.notify import Notifier
+from sabotd.security import read_secret, read_token
 from sabotd.serve.flight_sql import FlightSqlServer
 
 log = logging.getLogger("sabot.daemon")
@@ -47,8 +48,12 @@ def run_daemon(
     signal.signal(signal.SIGINT, signal.SIG_IGN if embedded else lambda *_: stop.set())
     notifier = Notifier()
     try:
+        token = read_token(config.server.token_file)
+        certificate = read_secret(config.server.certificate_file, "certificate")
+        key = read_secret(config.server.key_file, "private key")
+        tls = (certificate, key) if certificate is not None and key is not None else None
         cluster = Cluster(config, data_dir or config.server.data_path())
-        server = FlightSqlServer(ClusterEngine(cluster), config.server.listen)
+        server = FlightSqlServer(ClusterEngine(cluster), config.server.listen, token=token, tls=tls)
         server.start()
         try:
             cluster.start()

@@ -11,6 +11,8 @@ import queue
 import threading
 import time
 
+from sqlalchemy.exc import DBAPIError
+
 from sabot.errors import SabotError
 from sabotd.catalog_store import CatalogObject, CatalogStore
 from sabotd.control.coordinator import Coordinator
@@ -58,6 +60,26 @@ class Recovery:
         if self._thread is not None:
             self._thread.join()
 
+    def move_from(self, coordinator: Coordinator, agent_id: str) -> None:
+        """Have the jobs with tasks on `agent_id` begin again on the other agents.
+
+        Raises
+        ------
+        JobError
+            There is no other agent.
+        """
+        with self._ddl_lock:
+            coordinator.require_agents()
+            live = (JobPhase.RUNNING, JobPhase.DEPLOYING, JobPhase.RECOVERING)
+            hit = {
+                j.spec.job_id
+                for j in coordinator.jobs()
+                if agent_id in j.placement.values() and j.state is not None and j.state.phase in live
+            }
+            for job_id in hit:
+                coordinator.mark_recovering(job_id)
+            self._recover(coordinator, hit)
+
     def _run(self, coordinator: Coordinator) -> None:
         while (job_id := self._broken.get()) is not None:
             if self._stopping.wait(_GRACE_S):
@@ -68,8 +90,15 @@ class Recovery:
                 if following is None:
                     return
                 hit.add(following)
-            with self._ddl_lock:
-                self._recover(coordinator, hit)
+            try:
+                with self._ddl_lock:
+                    self._recover(coordinator, hit)
+            except (SabotError, DBAPIError) as error:  # the control database is away: later
+                log.warning("recovery of %s is put off: %s", ", ".join(sorted(hit)), error)
+                if self._stopping.wait(1.0):
+                    return
+                for job in hit:
+                    self._broken.put(job)
 
     def _recover(self, coordinator: Coordinator, hit: set[str]) -> None:
         phases = {j.spec.job_id: j.state.phase for j in coordinator.jobs() if j.state is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from sql_frontend.statements import (
     CreateTable,
     CreateView,
     Describe,
+    DrainAgent,
     Drop,
     Explain,
     Flush,
@@ -77,6 +79,8 @@ class SqlSession:
                 return Done("FLUSH")
             case Subscribe():
                 return self._subscribe(statement)
+            case DrainAgent():
+                return self._drain(statement)
 
     # -- statements
 
@@ -171,6 +175,15 @@ class SqlSession:
             assert planned is not None
             text = planned.explain()
         return pa.table({"plan": text.rstrip("\n").split("\n")})
+
+    def _drain(self, statement: DrainAgent) -> Done:
+        if not self._cluster.drain(statement.agent):
+            known = [a.agent_id for a in self._cluster.agents()]
+            near = difflib.get_close_matches(statement.agent, known, n=1)
+            msg = f"agent {statement.agent!r} does not exist"
+            hint = f"did you mean {near[0]!r}?" if near else f"agents are {', '.join(known)}"
+            raise SqlError(msg, hint=hint, sqlstate="42704", text=statement.text)
+        return Done("ALTER SYSTEM")
 
     def _subscribe(self, statement: Subscribe) -> SubscribeResult:
         obj = self._object(statement.name, statement.text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from sabot import __version__
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
 from sabotd.control.coordinator import Job
@@ -101,9 +102,14 @@ def _watermark(job: Job) -> str | None:
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
+def _labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in sorted(labels.items()))
+
+
 def agents(cluster: Cluster) -> pa.Table:
     """List the agents, the daemon's own among them."""
     found = [cluster.own_agent, *cluster.agents()]
+    members = [cluster.member(a.agent_id) for a in found]
     tasks: dict[str, int] = {}
     for job in cluster.coordinator.jobs():
         if job.phase == "RUNNING":
@@ -116,8 +122,45 @@ def agents(cluster: Cluster) -> pa.Table:
             "pid": pa.array([a.pid for a in found], pa.int64()),
             "tasks": pa.array([tasks.get(a.agent_id, 0) for a in found], pa.int32()),
             "location": pa.array([a.location for a in found], pa.string()),
+            "host": pa.array([m.host if m else None for m in members], pa.string()),
+            "slots": pa.array([m.slots if m else None for m in members], pa.int32()),
+            "memory_mb": pa.array([m.memory_mb if m else None for m in members], pa.int64()),
+            "version": pa.array([m.version if m else __version__ for m in members], pa.string()),
+            "labels": pa.array([_labels(m.labels) if m else "" for m in members], pa.string()),
         }
     )
+
+
+_WORKFLOWS = pa.schema(
+    [
+        ("workflow_id", pa.string()),
+        ("name", pa.string()),
+        ("status", pa.string()),
+        ("created", pa.timestamp("ms", tz="UTC")),
+        ("updated", pa.timestamp("ms", tz="UTC")),
+        ("attempts", pa.int32()),
+    ]
+)
+_STEPS = pa.schema(
+    [
+        ("workflow_id", pa.string()),
+        ("step", pa.int32()),
+        ("name", pa.string()),
+        ("error", pa.string()),
+        ("started", pa.timestamp("ms", tz="UTC")),
+        ("completed", pa.timestamp("ms", tz="UTC")),
+    ]
+)
+
+
+def workflows(cluster: Cluster) -> pa.Table:
+    """List the newest durable workflows: what was asked of the cluster, and how it ended."""
+    return pa.Table.from_pylist(cluster.workflows()[0], schema=_WORKFLOWS)
+
+
+def workflow_steps(cluster: Cluster) -> pa.Table:
+    """List the steps of those workflows."""
+    return pa.Table.from_pylist(cluster.workflows()[1], schema=_STEPS)
 
 
 def shuffle_edges(cluster: Cluster) -> pa.Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pyarrow as pa
+
 from sabotd import show
 from sabotd.cluster import Cluster
 from sabotd.engine import TableInfo
@@ -13,20 +15,27 @@ _CATALOG = {
     "agents": show.agents,
     "relations": show.relations,
     "shuffle_edges": show.shuffle_edges,
+    "workflows": show.workflows,
+    "workflow_steps": show.workflow_steps,
 }
+_schemas: dict[str, pa.Schema] = {}
 _CATALOG_WORD = re.compile(r"\bsabot_catalog\b", re.IGNORECASE)
 
 
 def refresh(cluster: Cluster, sql: str) -> None:
-    """Bring ``sabot_catalog`` up to date if `sql` may read it."""
+    """Bring those tables of ``sabot_catalog`` up to date that `sql` may read."""
     if _CATALOG_WORD.search(sql):
-        for name, make in _CATALOG.items():
-            cluster.store.put_system_table(name, make(cluster))
+        words = {w.lower() for w in re.findall(r"\w+", sql)}
+        for name in words & set(_CATALOG):
+            cluster.store.put_system_table(name, _CATALOG[name](cluster))
 
 
 def infos(cluster: Cluster) -> list[TableInfo]:
     """List them as metadata calls do."""
     with cluster.store.reader() as con:
         errors = con.sql("SELECT * FROM sabot_errors LIMIT 0").to_arrow_table().schema
-    found = [TableInfo("main", "sabot_errors", "SYSTEM TABLE", errors)]
-    return found + [TableInfo("sabot_catalog", n, "SYSTEM TABLE", make(cluster).schema) for n, make in _CATALOG.items()]
+    for name, make in _CATALOG.items():
+        if name not in _schemas:
+            _schemas[name] = make(cluster).schema
+    system = [TableInfo("sabot_catalog", name, "SYSTEM TABLE", schema) for name, schema in _schemas.items()]
+    return [TableInfo("main", "sabot_errors", "SYSTEM TABLE", errors), *system]

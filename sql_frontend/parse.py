@@ -11,6 +11,7 @@ from sql_frontend.statements import (
     CreateSink,
     CreateView,
     Describe,
+    DrainAgent,
     Drop,
     Explain,
     Flush,
@@ -152,6 +153,14 @@ def _parse(cur: Cursor, span: Span) -> Statement:
             cur.at += 1
             cur.finish()
             return Flush(cur.text, span)
+        case "ALTER" if cur.at_words("ALTER", "SYSTEM"):
+            cur.expect("ALTER")
+            cur.expect("SYSTEM")
+            cur.expect("DRAIN")
+            cur.expect("AGENT")
+            agent = cur.name("the agent's name")
+            cur.finish()
+            return DrainAgent(agent, cur.text, span)
         case "INSERT":
             return _insert(cur, span)
         case "SUBSCRIBE":

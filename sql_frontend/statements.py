@@ -185,6 +185,15 @@ class Subscribe:
     span: Span
 
 
+@dataclass(frozen=True)
+class DrainAgent:
+    """ALTER SYSTEM DRAIN AGENT name."""
+
+    agent: str
+    text: str
+    span: Span
+
+
 Statement: TypeAlias = (
     CreateSource
     | CreateTable
@@ -199,5 +208,6 @@ Statement: TypeAlias = (
     | Insert
     | Select
     | Subscribe
+    | DrainAgent
 )
 """``text`` of a statement is its own source text; ``span`` where that stands in the whole script."""

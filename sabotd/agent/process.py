@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from cython_shuffle.transport import ClientPool, FlightEndpoint
+from cython_shuffle.transport import ClientPool, FlightEndpoint, Security
 from sabot.errors import SabotError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime, log
@@ -23,7 +23,8 @@ class Reporter:
 
     def __init__(self, agent_id: str, coordinator: str, clients: ClientPool) -> None:
         self._agent_id = agent_id
-        self._coordinator = coordinator
+        self.coordinator = coordinator
+        """Where reports go; may change while the agent lives."""
         self._clients = clients
         self._queue: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -43,10 +44,10 @@ class Reporter:
                 reports.append(following)
             body = msgspec.json.encode(msg.Reports(self._agent_id, tuple(reports)))
             try:
-                self._clients.call_action(self._coordinator, "report", body, 30.0)
+                self._clients.call_action(self.coordinator, "report", body, 30.0)
             except SabotError as error:
                 # without its coordinator an agent that it started has nothing to live for: stdin ends too
-                log.error("the coordinator at %s takes no reports: %s", self._coordinator, error)
+                log.error("the coordinator at %s takes no reports: %s", self.coordinator, error)
 
     def close(self) -> None:
         """Send what is queued and end."""
@@ -70,7 +71,7 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
     endpoint.register_action("cancel", action(msg.Cancel, runtime.cancel))  # type: ignore[arg-type]
     endpoint.register_action("inject", action(msg.InjectBarrier, runtime.inject))  # type: ignore[arg-type]
     endpoint.register_action("fence", action(msg.Fence, runtime.fence))  # type: ignore[arg-type]
-    endpoint.register_action("ping", lambda _: b"")
+    endpoint.register_action("ping", lambda _: msgspec.json.encode(runtime.running()))
     endpoint.register_action("conditions", lambda _: msgspec.json.encode(runtime.conditions()))
     endpoint.register_action("metrics", lambda _: msgspec.json.encode(runtime.metrics()))
 
@@ -85,11 +86,12 @@ def run_agent(
     memory_mb: int,
     idle_timeout_s: float,
     ready_fd: int | None,
+    security: Security,
 ) -> int:
     """Run an agent until its standard input ends or SIGTERM comes; returns the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    endpoint = FlightEndpoint(listen, name=agent_id)
-    clients = ClientPool()
+    endpoint = FlightEndpoint(listen, name=agent_id, security=security)
+    clients = ClientPool(security)
     reporter = Reporter(agent_id, coordinator, clients)
     runtime = AgentRuntime(
         agent_id,

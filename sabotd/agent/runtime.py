@@ -214,6 +214,11 @@ class AgentRuntime:
             if running.task.is_source:
                 running.task.fence(command.fence_id)
 
+    def running(self) -> dict[str, int]:
+        """Return the jobs that have tasks here, with their attempt."""
+        with self._lock:
+            return {job_id: a.attempt for job_id, a in self._attempts.items()}
+
     def metrics(self) -> list[dict[str, object]]:
         """Return the figures of every edge end in this process."""
         live = [m.to_dict() for m in self._shuffle.metrics()]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ from cython_shuffle.transport import ClientPool
 from sabot.errors import JobError, SabotError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
+from sabotd.config import AgentsConfig
 
 log = logging.getLogger("sabot.agents")
 
@@ -107,6 +108,8 @@ class LocalAgent:
         return self._runtime.conditions()
 
 
+REACHED = ("UP", "DRAINING")
+"""States of an agent that takes commands."""
 PING_EVERY_S = 1.0
 SILENCE_S = 5.0
 """An agent that has not answered for so long is taken for dead."""
@@ -122,10 +125,18 @@ class RemoteAgent:
     ----------
     on_silent : callable
         Called once when the agent has not answered for `SILENCE_S`.
+    on_running : callable
+        Called with the agent and the jobs (with attempt) that it says it runs, at every answer.
     """
 
     def __init__(
-        self, agent_id: str, location: str, pid: int, clients: ClientPool, on_silent: Callable[[], None]
+        self,
+        agent_id: str,
+        location: str,
+        pid: int,
+        clients: ClientPool,
+        on_silent: Callable[[], None],
+        on_running: Callable[[Agent, Mapping[str, int]], None],
     ) -> None:
         self.agent_id = agent_id
         self._location = location
@@ -134,6 +145,7 @@ class RemoteAgent:
         self._clients = clients
         self._posted: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._on_silent = on_silent
+        self._on_running = on_running
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._send, name=f"link {agent_id}", daemon=True),
@@ -149,7 +161,7 @@ class RemoteAgent:
 
     def call(self, command: Command) -> None:
         """Send a command and wait until it has been carried out."""
-        if self.state != "UP":
+        if self.state not in REACHED:
             text = f"agent {self.agent_id!r} is {self.state.lower()}"
             raise JobError(text)
         self._clients.call_action(self.location, _ACTIONS[type(command)], msgspec.json.encode(command), 30.0)
@@ -170,8 +182,9 @@ class RemoteAgent:
         heard = time.monotonic()
         while not self._closing.wait(PING_EVERY_S):
             try:
-                self._clients.call_action(self._location, "ping", b"", 2 * PING_EVERY_S)
+                answer = self._clients.call_action(self._location, "ping", b"", 2 * PING_EVERY_S)
                 heard = time.monotonic()
+                self._on_running(self, msgspec.json.decode(answer, type=dict[str, int]))
             except SabotError:
                 if time.monotonic() - heard > SILENCE_S and not self._closing.is_set():
                     self._on_silent()
@@ -179,14 +192,14 @@ class RemoteAgent:
 
     def metrics(self) -> list[dict[str, object]]:
         """Ask for the agent's edge figures."""
-        if self.state != "UP":
+        if self.state not in REACHED:
             return []
         body = self._clients.call_action(self.location, "metrics", b"", 5.0)
         return msgspec.json.decode(body, type=list[dict[str, object]])
 
     def conditions(self) -> dict[str, list[str]]:
         """Ask for the agent's conditions."""
-        if self.state != "UP":
+        if self.state not in REACHED:
             return {}
         body = self._clients.call_action(self.location, "conditions", b"", 5.0)
         return msgspec.json.decode(body, type=dict[str, list[str]])
@@ -209,6 +222,8 @@ class AgentSettings:
     idle_timeout_s: float
     log_level: str
     log_format: str
+    config: AgentsConfig
+    """Where agents listen, and the files of their token and certificates."""
 
 
 class ChildAgents:
@@ -232,6 +247,7 @@ class ChildAgents:
         settings: AgentSettings,
         clients: ClientPool,
         on_lost: Callable[[str, str], None],
+        on_running: Callable[[Agent, Mapping[str, int]], None],
     ) -> None:
         self._run_dir = run_dir
         self._scratch_dir = scratch_dir
@@ -239,11 +255,13 @@ class ChildAgents:
         self._settings = settings
         self._clients = clients
         self._on_lost = on_lost
+        self._on_running = on_running
         self._lock = threading.Lock()
         self._agents: dict[str, RemoteAgent] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._watchers: dict[str, threading.Thread] = {}
         self._stopping = False
+        self._leaving: set[str] = set()
         self._incarnations = itertools.count(1)
 
     def start(self, count: int) -> None:
@@ -258,15 +276,18 @@ class ChildAgents:
             raise JobError(text)
 
     def _start_one(self, agent_id: str) -> None:
-        # a new socket each time: nobody mistakes a new process for the one that died
-        socket = self._run_dir / f"{agent_id}-{next(self._incarnations)}.sock"
+        # a new address each time: nobody mistakes a new process for the one that died
+        listen = f"grpc+unix://{self._run_dir / f'{agent_id}-{next(self._incarnations)}.sock'}"
+        if self._settings.config.listen:
+            # agents on other machines pull from this one: its host, a port that is free
+            listen = self._settings.config.listen.rsplit(":", 1)[0] + ":0"
         ready_in, ready_out = os.pipe()
         settings = self._settings
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "sabotd", "agent",
                 "--id", agent_id,
-                "--listen", f"grpc+unix://{socket}",
+                "--listen", listen,
                 "--coordinator", self._coordinator(),
                 "--state-dir", str(self._scratch_dir / f"{agent_id}.state"),
                 "--pool-bytes", str(settings.pool_bytes),
@@ -274,6 +295,10 @@ class ChildAgents:
                 "--idle-timeout", str(settings.idle_timeout_s),
                 "--log-level", settings.log_level,
                 "--log-format", settings.log_format,
+                "--token-file", settings.config.token_file,
+                "--certificate-file", settings.config.certificate_file,
+                "--key-file", settings.config.key_file,
+                "--ca-file", settings.config.ca_file,
                 "--ready-fd", str(ready_out),
             ],
             stdin=subprocess.PIPE,  # its end of file tells the agent that the daemon is gone
@@ -294,7 +319,7 @@ class ChildAgents:
             log.error("agent %s (pid %s) has not answered for %s s; killed", agent_id, process.pid, SILENCE_S)
             process.kill()
 
-        agent = RemoteAgent(agent_id, location, process.pid, self._clients, silent)
+        agent = RemoteAgent(agent_id, location, process.pid, self._clients, silent, self._on_running)
         watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
         with self._lock:
             self._agents[agent_id] = agent
@@ -307,7 +332,15 @@ class ChildAgents:
         with self._lock:
             if self._stopping:
                 return
-            agent.state = "LOST"
+            leaving = agent.agent_id in self._leaving
+            agent.state = "LEFT" if leaving else "LOST"
+            if leaving:
+                del self._agents[agent.agent_id]
+                del self._processes[agent.agent_id]
+        if leaving:
+            log.info("agent %s was let go", agent.agent_id)
+            agent.close()
+            return
         reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         log.error("agent %s (pid %s) died with %s", agent.agent_id, process.pid, reason)
         agent.close()
@@ -316,6 +349,22 @@ class ChildAgents:
         self._on_lost(agent.agent_id, reason)
         if not self._stopping:
             self._start_one(agent.agent_id)
+
+    def drain(self, agent_id: str) -> bool:
+        """Give the agent no more tasks; False if there is no such agent."""
+        with self._lock:
+            agent = self._agents.get(agent_id)
+            if agent is not None:
+                agent.state = "DRAINING"
+        return agent is not None
+
+    def let_go(self, agent_id: str) -> None:
+        """End a drained agent; it is not replaced."""
+        with self._lock:
+            self._leaving.add(agent_id)
+            process = self._processes[agent_id]
+        if process.stdin is not None:
+            process.stdin.close()
 
     def all(self) -> list[RemoteAgent]:
         """Return the agents, by id."""
@@ -340,7 +389,7 @@ class ChildAgents:
                 process.kill()
                 process.wait()
         for agent in agents:
-            if agent.state == "UP":
+            if agent.state in REACHED:
                 agent.close()
         for watcher in self._watchers.values():
             watcher.join()

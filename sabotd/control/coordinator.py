@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 from planner.task_spec import FromEdge, JobSpec, LogSourceOp, SourceOp
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
-from sabotd.control.agents import Agent
+from sabotd.control.agents import REACHED, Agent
 from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
 from sabotd.control.tables import ControlTables
 from sabotd.control.workflows import Workflows
@@ -39,12 +39,16 @@ class Job:
     placement: dict[str, str] = field(default_factory=dict)
     state: JobState | None = None
     started: str = ""
+    recovering: bool = False
+    """It is being deployed anew; whoever waits for it goes on waiting, whatever its attempts come to."""
     restarts: list[float] = field(default_factory=list)
     """When it was recovered, by the monotonic clock."""
 
     @property
     def phase(self) -> str:
         """The job's phase as SHOW JOBS has it."""
+        if self.recovering:
+            return JobPhase.RECOVERING.value
         return self.state.phase.value if self.state is not None else "CREATING"
 
 
@@ -145,8 +149,31 @@ class Coordinator:
             if job is None or job.state is None:
                 return
             job.state.phase = JobPhase.RECOVERING
+            job.recovering = True
             job.restarts.append(time.monotonic())
         self._workflows.stop_job(job_id, job.generation, "RECOVERING")
+
+    def mark_recovering(self, job_id: str) -> None:
+        """Say that a job is about to be stopped and deployed anew."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None and job.state is not None:
+                job.state.phase = JobPhase.RECOVERING
+                job.recovering = True
+
+    def require_agents(self) -> list[Agent]:
+        """Return the agents that take tasks.
+
+        Raises
+        ------
+        JobError
+            There is none.
+        """
+        agents = [a for a in self._agents() if a.state == "UP"]
+        if not agents:
+            text = "no agent is up"
+            raise JobError(text, hint="start one with sabotd agent --join, or wait for one that is coming back")
+        return agents
 
     def give_up(self, job_id: str, reason: str) -> None:
         """Fail a job that is being recovered."""
@@ -156,6 +183,7 @@ class Coordinator:
                 return
             job.state.phase = JobPhase.FAILED
             job.state.error = reason
+            job.recovering = False
             self._lock.notify_all()
         log.error("job %s failed: %s", job_id, reason)
         self._workflows.stop_job(job_id, job.generation, "FAILED", reason)
@@ -175,10 +203,7 @@ class Coordinator:
     def place(self, job_id: str, generation: int) -> dict[str, str]:
         """Spread the tasks of each operator over the agents; pinned ones go to the daemon's own."""
         job = self._known(job_id)
-        agents = [a for a in self._agents() if a.state == "UP"]
-        if not agents:
-            text = "no agent is up"
-            raise JobError(text)
+        agents = self.require_agents()
         placement = {
             t.task_id: self._own.agent_id if t.pinned else agents[t.index % len(agents)].agent_id
             for t in job.spec.tasks
@@ -219,7 +244,9 @@ class Coordinator:
             if job.state.phase is not JobPhase.DEPLOYING:
                 return
             job.started = dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="seconds")
+            job.recovering = False
             self._carry_out(job, job.state.begin(time.monotonic()))
+            self._lock.notify_all()
         self._inbox.put(_NUDGE)
 
     def stop_tasks(self, job_id: str, generation: int) -> None:
@@ -238,8 +265,27 @@ class Coordinator:
                 job.state.phase = JobPhase.STOPPED
         for halt in (True, False):
             for agent in [self._own, *self._agents()]:
-                if agent.state == "UP":
-                    agent.call(msg.Cancel(job_id, generation, halt=halt))
+                self._cancel(agent, msg.Cancel(job_id, generation, halt=halt))
+
+    def _cancel(self, agent: Agent, command: msg.Cancel) -> None:
+        """Have an agent stop tasks; one out of reach is dead soon, or hears it when it is back (`reconcile`)."""
+        if agent.state not in REACHED:
+            return
+        try:
+            agent.call(command)
+        except ShuffleError as error:
+            log.info("agent %s was not told to stop job %s: %s", agent.agent_id, command.job_id, error.message)
+
+    def reconcile(self, agent: Agent, running: Mapping[str, int]) -> None:
+        """Compare what an agent says it runs with what it should; an attempt that has been overtaken is stopped."""
+        with self._lock:
+            stale = [
+                (job_id, attempt)
+                for job_id, attempt in running.items()
+                if (job := self._jobs.get(job_id)) is None or attempt < job.generation
+            ]
+        for job_id, attempt in stale:
+            agent.post(msg.Cancel(job_id, attempt))
 
     def halt(self) -> None:
         """Have all tasks everywhere leave quietly: the daemon stops."""
@@ -247,8 +293,7 @@ class Coordinator:
             jobs = [(j.spec.job_id, j.generation) for j in self._jobs.values() if j.phase == "RUNNING"]
         for agent in [self._own, *self._agents()]:
             for job_id, generation in jobs:
-                if agent.state == "UP":
-                    agent.call(msg.Cancel(job_id, generation, halt=True))
+                self._cancel(agent, msg.Cancel(job_id, generation, halt=True))
 
     def record(self, job_id: str, generation: int, state: str, error: str | None) -> None:
         """Write the state down."""
@@ -397,8 +442,8 @@ class Coordinator:
 
     def _begin_fence(self, job_id: str, cancelled: threading.Event) -> tuple[Job, JobState, int] | None:
         job = self._jobs.get(job_id)
-        waited = (JobPhase.DEPLOYING, JobPhase.RECOVERING)
-        while job is not None and (job.state is None or job.state.phase in waited):
+        waited = (JobPhase.DEPLOYING, JobPhase.RECOVERING, JobPhase.STOPPED)
+        while job is not None and (job.state is None or job.recovering or job.state.phase in waited):
             self._wait(cancelled)
             job = self._jobs.get(job_id)
         if job is None or job.state is None:
@@ -414,13 +459,15 @@ class Coordinator:
     def _fence_may_pass(self, job: Job, state: JobState, fence_id: int) -> bool:
         """Whether waiting has a point; False when the job was dropped meanwhile."""
         job_id = job.spec.job_id
+        if job.recovering:
+            return self._jobs.get(job_id) is job
         if state.phase is JobPhase.FAILED:
             text = f"job {job_id!r} failed: {state.error}"
             raise JobError(text, hint="SHOW JOBS tells the state of every job")
         if (unknown := state.fence_error(fence_id)) is not None:
             text = f"job {job_id!r} cannot tell what its source holds: {unknown}"
             raise JobError(text)
-        return self._jobs.get(job_id) is job and state.phase is not JobPhase.STOPPED
+        return self._jobs.get(job_id) is job
 
     def _wait(self, cancelled: threading.Event) -> None:
         self._lock.wait(0.2)

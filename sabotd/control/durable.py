@@ -156,8 +156,41 @@ def prune(keep_s: float) -> int:
 
     before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - keep_s))
     ended = DBOS.list_workflows(
-        status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, load_input=False, load_output=False, limit=500
+        status=["SUCCESS", "ERROR", "CANCELLED"],
+        completed_before=before,
+        load_input=False,
+        load_output=False,
+        limit=500,
     )
     if ended:
         DBOS.delete_workflows([w.workflow_id for w in ended])
     return len(ended)
+
+
+def history(limit: int = 200) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Return the newest workflows, newest first, and their steps in order, as plain rows."""
+    workflows: list[dict[str, object]] = []
+    steps: list[dict[str, object]] = []
+    for found in DBOS.list_workflows(sort_desc=True, limit=limit, load_input=True, load_output=False):
+        workflows.append(
+            {
+                "workflow_id": found.workflow_id,
+                "name": found.name,
+                "status": found.status,
+                "created": found.created_at,
+                "updated": found.updated_at,
+                "attempts": found.recovery_attempts,
+            }
+        )
+        steps += [
+            {
+                "workflow_id": found.workflow_id,
+                "step": step["function_id"],
+                "name": step["function_name"],
+                "error": str(step["error"]) if step.get("error") is not None else None,
+                "started": step.get("started_at_epoch_ms"),
+                "completed": step.get("completed_at_epoch_ms"),
+            }
+            for step in DBOS.list_workflow_steps(found.workflow_id)
+        ]
+    return workflows, steps

@@ -68,7 +68,31 @@ def open_engine(database: str, data_dir: Path) -> tuple[sa.Engine, str]:
         The database cannot be opened.
     """
     url = database or f"sqlite:///{data_dir / 'control.sqlite'}"
-    engine = sa.create_engine(url)
+    engine = connect_engine(url)
+    try:
+        metadata.create_all(engine)
+    except sa.exc.OperationalError as error:
+        reason = str(error.orig).splitlines()[0]
+        msg = f"cannot open the control database {engine.url.render_as_string()!r}: {reason}"
+        raise ConfigError(msg) from error
+    return engine, url
+
+
+def connect_engine(url: str) -> sa.Engine:
+    """Return an engine for a control database; nothing is asked of it yet.
+
+    Raises
+    ------
+    ConfigError
+        The URL is none, or of a database that is not supported.
+    """
+    if url.startswith("postgresql://"):
+        url = "postgresql+psycopg" + url.removeprefix("postgresql")
+    try:
+        engine = sa.create_engine(url, pool_pre_ping=True)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+        msg = f"{url!r} is no URL of a control database"
+        raise ConfigError(msg, hint="write postgresql://USER@HOST/NAME or sqlite:////PATH") from error
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -77,12 +101,7 @@ def open_engine(database: str, data_dir: Path) -> tuple[sa.Engine, str]:
             for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
                 connection.execute(f"pragma {pragma}")
 
-    try:
-        metadata.create_all(engine)
-    except sa.exc.OperationalError as error:
-        msg = f"cannot open the control database {engine.url.render_as_string()!r}: {error.orig}"
-        raise ConfigError(msg) from error
-    return engine, url
+    return engine
 
 
 class ControlTables:

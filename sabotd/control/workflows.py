@@ -68,6 +68,11 @@ class Workflows:
         """Run a stop workflow; see `durable.stop_job`."""
         self._ready().stop_job(job_id, generation, state, error)
 
+    def history(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """Return the workflows that are kept and their steps; see `durable.history`."""
+        found: tuple[list[dict[str, object]], list[dict[str, object]]] = self._ready().history()
+        return found
+
     def stop(self) -> None:
         """End the pruning; workflows that run are resumed by the next daemon."""
         self._stopping.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,11 +69,14 @@ class Services:
 
 
 @pytest.fixture(scope="session")
-def services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(request: pytest.FixtureRequest) -> Iterator[Services]:
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ()) if name in _KINDS}
-    running = Services(tmp_path_factory.mktemp("services"), wanted)
-    yield running
-    running.stop()
+    # not below pytest's folder: that is closed to the user that PostgreSQL runs as whenever another run begins
+    with tempfile.TemporaryDirectory(prefix="sabot-services-") as folder:
+        Path(folder).chmod(0o755)
+        running = Services(Path(folder), wanted)
+        yield running
+        running.stop()
 
 
 @pytest.fixture(scope="session")
