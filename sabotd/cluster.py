@@ -166,7 +166,9 @@ class Cluster:
 
     def _restore(self) -> list[str]:
         jobs = []
-        for row in self._tables.all_objects():
+        rows = self._tables.all_objects()
+        self.store.drop_unknown_tables([r.name for r in rows if r.kind == "table"])
+        for row in rows:
             try:
                 job_id = self.definitions.restore(row)
             except SabotError as error:

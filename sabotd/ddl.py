@@ -20,7 +20,7 @@ from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, ObjectRow
 from sabotd.settings import Settings
-from sabotd.state.store import Store
+from sabotd.state.store import ERRORS_TABLE, Store
 from sql_frontend.binder import bind_query, bind_source
 from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
@@ -65,8 +65,9 @@ class Definitions:
                     msg = f"{present.kind} {present.name!r} is there already"
                     hint = f"DROP {present.kind.upper()} {present.name} removes it"
                     raise SqlError(msg, hint=hint, sqlstate="42P07", text=statement.text)
+            self._refuse_twins(statement)
             obj = self.define(statement, settings)
-            self._open(obj, statement)
+            self._open(obj, statement, keep=False)
             try:
                 self.tables.add_object(ObjectRow(obj.name, obj.kind, obj.sql, settings.to_json()), obj.job_id)
             except BaseException:
@@ -80,6 +81,17 @@ class Definitions:
                     self._forget([obj])
                     raise
             return []
+
+    def _refuse_twins(self, statement: CreateStatement) -> None:
+        """Refuse names that differ from another only by case: DuckDB, which answers SELECT, takes them for one."""
+        folded = statement.name.lower()
+        twin = next((o for o in self.catalog.all() if o.name.lower() == folded), None)
+        if twin is not None:
+            msg = f"{statement.name!r} differs from {twin.kind} {twin.name!r} only by upper and lower case"
+            raise SqlError(msg, hint="choose another name", sqlstate="42P07", text=statement.text)
+        if folded == ERRORS_TABLE:
+            msg = f"{statement.name!r} is a table of the system"
+            raise SqlError(msg, hint="choose another name", sqlstate="42939", text=statement.text)
 
     def define(self, statement: CreateStatement, settings: Settings) -> CatalogObject:
         """Bind and plan a statement; nothing is made yet."""
@@ -245,13 +257,13 @@ class Definitions:
 
     # -- rows and jobs of an object
 
-    def _open(self, obj: CatalogObject, statement: CreateStatement) -> None:
+    def _open(self, obj: CatalogObject, statement: CreateStatement, *, keep: bool) -> None:
         """Make what an object needs in the store, and make its job known."""
         try:
             match statement:
                 case CreateTable():
                     definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(obj.name)} (").removesuffix(")")
-                    self.store.create_table(obj.name, obj.columns, statement.primary_key, definitions)
+                    self.store.create_table(obj.name, obj.columns, statement.primary_key, definitions, keep=keep)
                 case CreateView(materialized=True):
                     assert isinstance(obj.relation, Relation)
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)
@@ -287,7 +299,7 @@ class Definitions:
         statement = parse_statement(row.sql)
         assert isinstance(statement, CreateStatement)
         obj = self.define(statement, Settings.from_json(row.settings))
-        self._open(obj, statement)
+        self._open(obj, statement, keep=True)
         self.catalog.add(obj)
         return obj.job_id
 

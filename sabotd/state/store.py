@@ -28,6 +28,7 @@ _REBUILD_DEAD_ROWS = 200_000
 DuckDB gives their memory back only at a checkpoint, which would stall every relation at once."""
 
 
+ERRORS_TABLE = "sabot_errors"
 _ERRORS = """CREATE TABLE sabot_errors (seen_at TIMESTAMP WITH TIME ZONE, job VARCHAR, source VARCHAR,
 "offset" VARCHAR, payload VARCHAR, reason VARCHAR)"""
 
@@ -83,6 +84,7 @@ class Store:
         self._relations: dict[str, StoredRelation] = {}
         self._lock = threading.Lock()
         self._system_lock = threading.Lock()
+        self._errors = 0
         self._log_numbers = itertools.count()
         # eight threads more for reading remote files stand idle otherwise
         self._db = duckdb.connect(":memory:", config={"async_threads": 1})
@@ -106,22 +108,34 @@ class Store:
 
     # -- relations
 
-    def create_table(self, name: str, schema: Schema, primary_key: tuple[str, ...], ddl_columns: str) -> None:
-        """Open table `name`, made with `ddl_columns` (column definitions) where it is not there yet."""
+    def create_table(
+        self, name: str, schema: Schema, primary_key: tuple[str, ...], ddl_columns: str, *, keep: bool = False
+    ) -> None:
+        """Make table `name` with `ddl_columns` (column definitions), or open the one on the disk (`keep`)."""
         relation = self._open(name, schema, append_only=not primary_key, primary_key=primary_key, durable=True)
-        con = relation.connection
-        con.execute(f"CREATE TABLE IF NOT EXISTS {relation.path} ({ddl_columns})")
-        con.execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS SELECT * FROM {relation.path}")
-        with self._lock:
-            self._relations[name] = relation
+        # a daemon killed between its tables and this file may have left an older one of that name
+        create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
+        self._make(
+            relation,
+            f"{create} {relation.path} ({ddl_columns})",
+            f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS SELECT * FROM {relation.path}",
+        )
 
     def create_rows(self, name: str, schema: Schema, *, append_only: bool) -> None:
         """Open the (empty) rows of a materialized view."""
         relation = self._open(name, schema, append_only=append_only, primary_key=(), durable=False)
         columns = ", ".join(f"{quote(f.name)} {f.type}" for f in schema)
-        relation.connection.execute(f"CREATE TABLE {relation.path} ({columns})")
+        self._make(relation, f"CREATE TABLE {relation.path} ({columns})")
+
+    def _make(self, relation: StoredRelation, *statements: str) -> None:
+        try:
+            for statement in statements:  # no transaction: DuckDB has none over two databases
+                relation.connection.execute(statement)
+        except BaseException:
+            relation.connection.close()
+            raise
         with self._lock:
-            self._relations[name] = relation
+            self._relations[relation.name] = relation
 
     def _open(
         self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool
@@ -144,6 +158,14 @@ class Store:
             relation.connection.execute(f"DROP TABLE IF EXISTS {relation.path}")
             relation.log.close()
             relation.connection.close()
+
+    def drop_unknown_tables(self, known: Sequence[str]) -> None:
+        """Remove tables from the disk that nobody knows: a daemon was killed while it made or dropped them."""
+        with self._db.duplicate() as con:
+            found = con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'durable'").fetchall()
+        for (name,) in found:
+            if name not in known:
+                self.forget_table(name)
 
     def forget_table(self, name: str) -> None:
         """Remove a table from the disk that was never opened."""
@@ -309,28 +331,22 @@ class Store:
         relation.live_rows += added - removed
 
     def _rebuild(self, relation: StoredRelation) -> None:
-        con = relation.connection
-        con.execute("BEGIN")
-        try:
-            con.execute(f"CREATE TABLE memory.main.sabot_rebuilt AS SELECT * FROM {relation.path}")
-            con.execute(f"DROP TABLE {relation.path}")
-            con.execute(f"ALTER TABLE memory.main.sabot_rebuilt RENAME TO {quote(relation.name)}")
-            con.execute("COMMIT")
-        except BaseException:
-            con.execute("ROLLBACK")
-            raise
+        relation.connection.execute(f"CREATE OR REPLACE TABLE {relation.path} AS SELECT * FROM {relation.path}")
         relation.dead_rows = 0
 
-    def add_errors(self, rows: pa.Table, *, keep: int = 100_000) -> None:
-        """Append to ``sabot_errors``, whose oldest rows go when there are more than `keep`."""
+    def add_errors(self, rows: pa.Table, *, most: int = 100_000) -> None:
+        """Append to ``sabot_errors``, whose older half goes when there are more than `most`."""
         with self._system_lock, self._db.duplicate() as con:
             con.register("new_errors", rows)
-            con.execute("INSERT INTO memory.main.sabot_errors BY NAME SELECT * FROM new_errors")
-            con.execute(
-                "DELETE FROM memory.main.sabot_errors "
-                "WHERE rowid < (SELECT max(rowid) FROM memory.main.sabot_errors) - ?",
-                [keep],
-            )
+            con.execute(f"INSERT INTO memory.main.{ERRORS_TABLE} BY NAME SELECT * FROM new_errors")
+            self._errors += rows.num_rows
+            if self._errors > most:
+                # written anew: DuckDB keeps the memory of deleted rows
+                con.execute(
+                    f"CREATE OR REPLACE TABLE memory.main.{ERRORS_TABLE} AS SELECT * FROM memory.main.{ERRORS_TABLE} "
+                    f"QUALIFY row_number() OVER (ORDER BY rowid DESC) <= {most // 2}"
+                )
+                self._errors = most // 2
 
     def put_system_table(self, name: str, rows: pa.Table) -> None:
         """Replace ``sabot_catalog.<name>``."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import random
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -57,7 +59,7 @@ def test_a_table_lasts(tmp_path: Path) -> None:
     assert store.insert("t", pa.table({"a": [1, 1]}), ["a"]) == 2
     store.close()
     again = open_store(tmp_path)
-    again.create_table("t", T, (), "a INTEGER, b VARCHAR DEFAULT 'none'")
+    again.create_table("t", T, (), "a INTEGER, b VARCHAR DEFAULT 'none'", keep=True)
     assert rows(again, "SELECT * FROM t") == [(1, "none"), (1, "none")]
     again.close()
 
@@ -198,9 +200,66 @@ def test_a_dropped_relation_fails_its_readers(store: Store) -> None:
     subscription.close()
 
 
-def test_errors_are_kept_up_to_a_bound(store: Store) -> None:
-    columns = {"job": ["j"], "source": ["s"], "offset": ["0"], "payload": ["{"], "reason": ["cut off"]}
-    for _ in range(30):
-        store.add_errors(pa.table(columns), keep=10)
-    ((count,),) = rows(store, "SELECT count(*) FROM sabot_errors")
-    assert count == 10 + 1
+def test_a_table_made_anew_has_nothing_of_one_that_a_killed_daemon_left(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.create_table("t", T, (), "a INTEGER, b VARCHAR")
+    store.create_table("kept", T, (), "a INTEGER, b VARCHAR")
+    for name in ("t", "kept"):
+        store.insert(name, pa.table({"a": [1], "b": ["x"]}), ["a", "b"])
+    store.close()
+    again = open_store(tmp_path)
+    again.drop_unknown_tables(["kept"])
+    assert rows(again, "SELECT table_name FROM duckdb_tables() WHERE database_name = 'durable'") == [("kept",)]
+    again.create_table("kept", T, (), "a INTEGER, b VARCHAR, c INTEGER")
+    assert rows(again, "SELECT * FROM kept") == []
+    again.close()
+
+
+def test_readers_that_come_while_rows_are_written_see_each_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sabotd.state.store._REBUILD_DEAD_ROWS", 50)
+    monkeypatch.setattr("sabotd.state.stream_log.SEGMENT_BYTES", 4096)
+    epochs = 150
+    for name in ("v", "w"):  # two views that are rewritten at the same time
+        store.create_rows(name, V, append_only=False)
+
+    def write(name: str) -> None:
+        for epoch in range(1, epochs + 1):
+            old = [(k, epoch - 1, -1) for k in range(5)] if epoch > 1 else []
+            if epoch % 20 == 0:
+                started.put(pool.submit(read, name))
+            store.apply(name, epoch, delta(*old, *((k, epoch, 1) for k in range(5))), ("k",))
+
+    def read(name: str) -> Counter[tuple[int, int]]:
+        subscription = store.subscribe(name)
+        seen: Counter[tuple[int, int]] = Counter()
+
+        def take(batch: pa.RecordBatch) -> None:
+            for r in batch.to_pylist():
+                seen[r["k"], r["n"]] += r["__weight"]
+
+        for batch in subscription.snapshot():
+            take(batch)
+        while seen[0, epochs] == 0:
+            if (entry := subscription.cursor.read(5.0)) is not None:
+                take(entry[1])
+        while (entry := subscription.cursor.read(0)) is not None:
+            take(entry[1])
+        subscription.close()
+        return seen
+
+    started: queue.SimpleQueue[Future[Counter[tuple[int, int]]]] = queue.SimpleQueue()
+    with ThreadPoolExecutor(20) as pool:
+        for writer in [pool.submit(write, name) for name in ("v", "w")]:
+            writer.result()
+        readers = [started.get().result() for _ in range(2 * (epochs // 20))]
+    for seen in readers:
+        assert +seen == Counter({(k, epochs): 1 for k in range(5)})
+        assert not -seen
+
+
+def test_the_errors_are_bounded(store: Store) -> None:
+    for i in range(40):
+        store.add_errors(pa.table({"job": ["j"] * 10, "offset": [str(i)] * 10}), most=100)
+    ((count, last),) = rows(store, 'SELECT count(*), max("offset"::INT) FROM sabot_errors')
+    assert 50 <= count <= 100
+    assert last == 39
