@@ -70,12 +70,20 @@ def dispatch(shell: Shell, text: str) -> None:
 # ------------------------------------------------------------------------------------------------------ objects
 
 
-@command("d", "[NAME]", help="list all objects, or the columns of one", completes="relation")
+@command("d", "[NAME]", help="list all objects, or the columns of one and how it was made", completes="relation")
 def _describe(shell: Shell, argument: str) -> None:
-    if argument:
-        _show(shell, f"DESCRIBE {argument}")
-    else:
+    if not argument:
         _show(shell, "SELECT name, kind FROM sabot_catalog.relations ORDER BY name")
+        return
+    _show(shell, f"DESCRIBE {argument}")
+    if shell.settings.format is Format.TABLE:
+        from repl.text import visible_text
+
+        name = argument[1:-1].replace('""', '"') if argument.startswith('"') else argument.lower()
+        made = f"SELECT definition FROM sabot_catalog.relations WHERE name = {literal(name)}"
+        for definition in shell.fetch(made).column(0).to_pylist():
+            shell.out.write(f"{visible_text(definition.strip())}\n")
+        shell.out.flush()
 
 
 def _list(shell: Shell, *kinds: str) -> None:

@@ -43,7 +43,8 @@ class SqlCompleter(Completer):
             yield from self._columns(context, known)
         if context.relations:
             for name, relation in known.items():
-                yield from _matches([name], word, relation.kind)
+                if not context.kinds or relation.kind in context.kinds:
+                    yield from _matches([name], word, relation.kind)
         if context.keywords:
             yield from _keywords(KEYWORDS, word)
             if context.columns:

@@ -54,7 +54,8 @@ class Context:
 
     `prefix` is the word begun; `start` where it begins. ``keywords``, ``relations`` and ``columns`` say which kinds
     fit. With ``columns``, `of` names the relations whose columns they are (empty: of any), by the names in the
-    catalog. `after` lists keywords that are likely next, most likely first.
+    catalog. With ``relations``, `kinds` names the kinds that fit (empty: all). `after` lists keywords that are likely
+    next, most likely first.
     """
 
     prefix: str
@@ -64,6 +65,7 @@ class Context:
     columns: bool = False
     of: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     inside_literal: bool = False
 
 
@@ -95,7 +97,10 @@ def completion_context(before: str, after: str = "") -> Context:
     if previous == "explain":
         return Context(prefix, start, relations=True, after=("SELECT", "CREATE MATERIALIZED VIEW", "CREATE SINK"))
     if _wants_relation(lowered):
-        return Context(prefix, start, keywords=False, relations=True)
+        return Context(prefix, start, keywords=False, relations=True, kinds=_kinds(lowered))
+    if lowered[0] == "create" and previous in ("(", ",") and (list_of := _list_of(lowered)) != "query":
+        next_ = "PRIMARY KEY" if lowered[1] == "table" else "WATERMARK FOR"
+        return Context(prefix, start, keywords=False, after=() if list_of == "options" else (next_,))
     if previous == "show":
         shown = ("SOURCES", "TABLES", "VIEWS", "MATERIALIZED VIEWS", "SINKS", "JOBS", "AGENTS", "ALL")
         return Context(prefix, start, after=shown)
@@ -204,6 +209,33 @@ def _wants_relation(lowered: list[str]) -> bool:
 
 def _inside_call(lowered: list[str]) -> bool:
     return lowered.count("(") > lowered.count(")")
+
+
+def _kinds(lowered: list[str]) -> tuple[str, ...]:
+    """The kinds of relations that a statement takes where the cursor is."""
+    match lowered[0]:
+        case "drop":
+            return ("materialized view",) if lowered[1] == "materialized" else (lowered[1],)
+        case "insert" if lowered[-1] == "into":
+            return ("table",)
+        case "subscribe":
+            return ("table", "materialized view")
+        case "create":
+            return ("source", "table", "view", "materialized view")
+    return ()
+
+
+def _list_of(lowered: list[str]) -> str:
+    """Tell whether the end of a CREATE is in a list of ``columns`` or of ``options``, or else in its ``query``."""
+    depth = 0
+    for i in range(len(lowered) - 1, 0, -1):
+        depth += (lowered[i] == "(") - (lowered[i] == ")")
+        if depth > 0:
+            if lowered[i - 1] == "with":
+                return "options"
+            is_declaration = lowered[1] in ("source", "table") and "(" not in lowered[:i]
+            return "columns" if is_declaration else "query"
+    return "query"
 
 
 def _names_what_to_drop(lowered: list[str]) -> bool:

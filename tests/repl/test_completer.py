@@ -43,6 +43,8 @@ def test_names_where_they_fit(complete):
     assert "auction" not in complete("select a| from people", tab=True)
     assert complete("select 'from |") == []
     assert complete("select 1; describe p|") == ["people"]
+    assert complete("insert into |") == ["bids", "people"]
+    assert complete("drop sink |") == []
 
 
 def test_keywords_take_the_case_of_the_user(complete):

@@ -76,7 +76,7 @@ def test_a_stream_at_the_prompt(prompt):
     prompt.send("\x03")
     prompt.wait_for(r"^cancelled")
     prompt.send("\\d v\r")
-    prompt.wait_for(r"^ k +\| VARCHAR")
+    prompt.wait_for(r"^ k +\| VARCHAR[^$]*^\(2 rows\)\s+^create materialized view v as select k, sum\(n\)")
     prompt.send("\\jobs\r")
     prompt.wait_for(r"^ mv:v +\| RUNNING")
     prompt.send("\x04")

@@ -61,6 +61,23 @@ def test_likely_next_words() -> None:
     assert completion_context("").after[0] == "SELECT"
 
 
+def test_only_what_a_statement_takes() -> None:
+    assert completion_context("drop source ").kinds == ("source",)
+    assert completion_context("drop materialized view if exists a, ").kinds == ("materialized view",)
+    assert completion_context("insert into ").kinds == ("table",)
+    assert completion_context("insert into t select * from ").kinds == ()
+    assert "system table" not in completion_context("create sink s as select * from ").kinds
+
+
+def test_lists_in_create() -> None:
+    assert completion_context("create source s (").after == ("WATERMARK FOR",)
+    assert completion_context("create table t (a decimal(1, 2), ").after == ("PRIMARY KEY",)
+    for options in ("create source s (a int) with (", "create sink s from v with (connector = 'file', "):
+        context = completion_context(options)
+        assert (context.keywords, context.columns, context.after) == (False, False, ())
+    assert completion_context("create materialized view v as select count(").columns
+
+
 def test_relations_in_a_query() -> None:
     text = """SELECT a, b FROM bid b, HOP(auction, ts, INTERVAL '1 s', INTERVAL '2 s') h JOIN "P q" ON true
     WHERE x = 'from y' AND f(x, z) GROUP BY a, c"""
