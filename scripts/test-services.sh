@@ -16,6 +16,7 @@ has_postgresql || missing="$missing postgresql"
 has mosquitto || missing="$missing mosquitto"
 has openssl || missing="$missing openssl"
 has setpriv || missing="$missing util-linux"
+has ip || missing="$missing iproute2"
 has java || missing="$missing default-jre-headless"
 has_jars || has mvn || missing="$missing maven"
 
