@@ -63,6 +63,7 @@ class _Running:
 class _Attempt:
     attempt: int
     tasks: dict[str, _Running] = field(default_factory=dict)
+    opening: threading.Lock = field(default_factory=threading.Lock)  # held by `deploy` until all its threads run
 
 
 class AgentRuntime:
@@ -140,19 +141,49 @@ class AgentRuntime:
         SabotError
             A task cannot be opened; nothing of the attempt is left running here.
         """
-        with self._lock:
-            if self._fenced.get(command.job_id, -1) >= command.attempt:
-                text = f"attempt {command.attempt} of job {command.job_id!r} has been cancelled"
-                raise JobError(text)
-            present = self._attempts.get(command.job_id)
-            if present is not None and present.attempt == command.attempt:
-                return
-        if present is not None:
-            self.cancel(msg.Cancel(command.job_id, present.attempt))
         attempt = _Attempt(command.attempt)
+        attempt.opening.acquire()
+        try:
+            try:
+                if not self._enter(command, attempt):
+                    return
+                self._open_all(command, attempt)
+            finally:
+                attempt.opening.release()
+        except BaseException:
+            self._leave(command.job_id, attempt)
+            raise
+
+    def _enter(self, command: msg.Deploy, attempt: _Attempt) -> bool:
+        """Make `attempt` the job's; an older one is cancelled first. Returns False if it is there already."""
+        while True:
+            with self._lock:
+                self._refuse_fenced(command)
+                present = self._attempts.get(command.job_id)
+                if present is None:
+                    self._attempts[command.job_id] = attempt
+                    self._ended.pop(command.job_id, None)
+                    return True
+                if present.attempt == command.attempt:
+                    return False
+                if present.attempt > command.attempt:
+                    text = f"attempt {command.attempt} of job {command.job_id!r} was overtaken by {present.attempt}"
+                    raise JobError(text)
+            self.cancel(msg.Cancel(command.job_id, present.attempt))
+
+    def _leave(self, job_id: str, attempt: _Attempt) -> None:
+        """Free an attempt that failed while it was opened, if that has not been done."""
         with self._lock:
-            self._attempts[command.job_id] = attempt
-            self._ended.pop(command.job_id, None)
+            mine = self._attempts.get(job_id) is attempt
+        if mine:
+            self.cancel(msg.Cancel(job_id, attempt.attempt))
+
+    def _refuse_fenced(self, command: msg.Deploy) -> None:
+        if self._fenced.get(command.job_id, -1) >= command.attempt:
+            text = f"attempt {command.attempt} of job {command.job_id!r} has been cancelled"
+            raise JobError(text)
+
+    def _open_all(self, command: msg.Deploy, attempt: _Attempt) -> None:
         for edge in command.edges:
             info = ShuffleEdgeInfo(
                 edge_id=edge.edge_id,
@@ -164,12 +195,9 @@ class AgentRuntime:
                 max_parallelism=edge.max_parallelism,
             )
             self._shuffle.register_shuffle(command.job_id, command.attempt, info, command.locations)
-        try:
-            for task in command.tasks:
-                attempt.tasks[task.task_id] = self._open(command, task)
-        except BaseException:
-            self.cancel(msg.Cancel(command.job_id, command.attempt))
-            raise
+        for task in command.tasks:
+            self._refuse_fenced(command)  # a cancel waits for us: what is open is closed by it
+            attempt.tasks[task.task_id] = self._open(command, task)
         for running in attempt.tasks.values():
             running.thread.start()
 
@@ -182,25 +210,32 @@ class AgentRuntime:
                 return
             if not command.halt:
                 del self._attempts[command.job_id]
-        for running in present.tasks.values():
+        for running in list(present.tasks.values()):
             running.task.stop()
         if command.halt:
             return
-        figures = [m.to_dict() for m in self._shuffle.metrics() if m.job_id == command.job_id]
+        with present.opening:  # a deploy that is under way stops at its next task
+            self._free(command.job_id, present)
+
+    def _free(self, job_id: str, attempt: _Attempt) -> None:
+        """Stop what runs, wait for it, and remove what it held."""
+        for running in attempt.tasks.values():
+            running.task.stop()
+        figures = [m.to_dict() for m in self._shuffle.metrics() if m.job_id == job_id]
         with self._lock:
-            self._ended[command.job_id] = figures
+            self._ended[job_id] = figures
             while len(self._ended) > _ENDED_KEPT:
                 del self._ended[next(iter(self._ended))]
         # wakes whoever waits for buffers or peers
-        self._shuffle.unregister(command.job_id, present.attempt)
-        for running in present.tasks.values():
+        self._shuffle.unregister(job_id, attempt.attempt)
+        for running in attempt.tasks.values():
             if running.thread.ident is None:
                 running.task.close()
                 running.db.close()
             else:
                 running.db.interrupt()
                 running.thread.join()
-            shutil.rmtree(running.folder, ignore_errors=True)
+        shutil.rmtree(self._folder(job_id, attempt.attempt), ignore_errors=True)
 
     def inject(self, command: msg.InjectBarrier) -> None:
         """Hand a barrier to the job's source tasks here."""
@@ -240,8 +275,11 @@ class AgentRuntime:
 
     # -- tasks
 
+    def _folder(self, job_id: str, attempt: int) -> Path:
+        return self._state_dir / f"{_file_name(job_id)}.{attempt}"
+
     def _open(self, command: msg.Deploy, task: spec.TaskSpec) -> _Running:
-        folder = self._state_dir / f"{_file_name(command.job_id)}.{command.attempt}" / _file_name(task.task_id)
+        folder = self._folder(command.job_id, command.attempt) / _file_name(task.task_id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         edges = {e.edge_id: e for e in command.edges}

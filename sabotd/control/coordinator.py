@@ -14,8 +14,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import pyarrow as pa
 
@@ -253,15 +254,8 @@ class Coordinator:
         """Cancel the job everywhere, up to `generation`."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if (
-                job is not None
-                and job.state is not None
-                and job.state.phase
-                in (
-                    JobPhase.RUNNING,
-                    JobPhase.DEPLOYING,
-                )
-            ):
+            live = (JobPhase.RUNNING, JobPhase.DEPLOYING)
+            if job is not None and _is_of(job.state, generation) and job.state.phase in live:
                 job.state.phase = JobPhase.STOPPED
         for halt in (True, False):
             for agent in [self._own, *self._agents()]:
@@ -299,7 +293,7 @@ class Coordinator:
         """Write the state down."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is not None and job.state is not None and state == "FAILED":
+            if job is not None and _is_of(job.state, generation) and state == "FAILED":
                 job.state.phase = JobPhase.FAILED
                 job.state.error = error
         self._tables.set_state(job_id, generation, state, error)
@@ -342,6 +336,8 @@ class Coordinator:
     def report(self, reports: Sequence[msg.Report]) -> None:
         """Take reports of an agent, in order; from any thread."""
         for report in reports:
+            if isinstance(report, msg.BadRecordReport):
+                self._on_bad_records(_error_rows(report))  # not on the coordinator's thread, which has no time
             self._inbox.put(report)
 
     def agent_lost(self, agent_id: str, reason: str) -> None:
@@ -381,8 +377,6 @@ class Coordinator:
         job = self._jobs.get(report.job_id)
         if job is None or job.state is None:
             return
-        if isinstance(report, msg.BadRecordReport) and report.attempt == job.state.attempt:
-            self._on_bad_records(_error_rows(report))
         self._carry_out(job, job.state.report(report, now))
         if isinstance(report, msg.FenceReached):
             self._lock.notify_all()
@@ -397,17 +391,25 @@ class Coordinator:
                     self._lock.notify_all()
                 case Finished():
                     log.info("job %s has finished", job.spec.job_id)
-                    self._stopper.submit(self._workflows.stop_job, job.spec.job_id, job.generation, "FINISHED")
+                    self._stop_later(job, "FINISHED")
                     self._lock.notify_all()
                 case Broken(error=error):
                     log.warning("job %s is to be recovered: %s", job.spec.job_id, error["message"])
                     self._on_broken(job.spec.job_id)
                 case Failed(error=error):
                     log.error("job %s failed: %s", job.spec.job_id, error["message"])
-                    self._stopper.submit(
-                        self._workflows.stop_job, job.spec.job_id, job.generation, "FAILED", str(error["message"])
-                    )
+                    self._stop_later(job, "FAILED", str(error["message"]))
                     self._lock.notify_all()
+
+    def _stop_later(self, job: Job, state: str, error: str | None = None) -> None:
+        """Run the stop workflow beside: this thread never waits for an agent."""
+        job_id = job.spec.job_id
+
+        def told(future: Future[None]) -> None:
+            if not future.cancelled() and (problem := future.exception()) is not None:
+                log.error("job %s is %s, but its tasks could not all be stopped: %s", job_id, state.lower(), problem)
+
+        self._stopper.submit(self._workflows.stop_job, job_id, job.generation, state, error).add_done_callback(told)
 
     # -- FLUSH
 
@@ -478,6 +480,11 @@ class Coordinator:
 
 _NUDGE = msg.SourceDirty("", -1, "")
 """Wakes the coordinator's thread to look at its timers."""
+
+
+def _is_of(state: JobState | None, generation: int) -> TypeGuard[JobState]:
+    """Whether the state is of this attempt or an older one: a workflow that comes late says nothing of a newer."""
+    return state is not None and state.attempt <= generation
 
 
 def _error_rows(report: msg.BadRecordReport) -> pa.Table:

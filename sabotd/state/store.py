@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
 from sabotd.state.stream_log import LogCursor, StreamLog
+
+log = logging.getLogger("sabot.store")
 
 _REBUILD_DEAD_ROWS = 200_000
 """A view's table is rewritten when this many deleted rows, and more than live ones, have piled up:
@@ -335,18 +338,27 @@ class Store:
         relation.dead_rows = 0
 
     def add_errors(self, rows: pa.Table, *, most: int = 100_000) -> None:
-        """Append to ``sabot_errors``, whose older half goes when there are more than `most`."""
+        """Append to ``sabot_errors``, whose older half goes when there are more than `most`.
+
+        Rows that the store has no room for are told in the log alone: the job they come from goes on.
+        """
         with self._system_lock, self._db.duplicate() as con:
-            con.register("new_errors", rows)
-            con.execute(f"INSERT INTO memory.main.{ERRORS_TABLE} BY NAME SELECT * FROM new_errors")
-            self._errors += rows.num_rows
-            if self._errors > most:
-                # written anew: DuckDB keeps the memory of deleted rows
-                con.execute(
-                    f"CREATE OR REPLACE TABLE memory.main.{ERRORS_TABLE} AS SELECT * FROM memory.main.{ERRORS_TABLE} "
-                    f"QUALIFY row_number() OVER (ORDER BY rowid DESC) <= {most // 2}"
-                )
-                self._errors = most // 2
+            try:
+                self._add_errors(con, rows, most)
+            except duckdb.Error as error:
+                log.error("%s records that did not decode cannot be kept: %s", rows.num_rows, error)  # noqa: TRY400
+
+    def _add_errors(self, con: duckdb.DuckDBPyConnection, rows: pa.Table, most: int) -> None:
+        con.register("new_errors", rows)
+        con.execute(f"INSERT INTO memory.main.{ERRORS_TABLE} BY NAME SELECT * FROM new_errors")
+        self._errors += rows.num_rows
+        if self._errors > most:
+            # written anew: DuckDB keeps the memory of deleted rows
+            con.execute(
+                f"CREATE OR REPLACE TABLE memory.main.{ERRORS_TABLE} AS SELECT * FROM memory.main.{ERRORS_TABLE} "
+                f"QUALIFY row_number() OVER (ORDER BY rowid DESC) <= {most // 2}"
+            )
+            self._errors = most // 2
 
     def put_system_table(self, name: str, rows: pa.Table) -> None:
         """Replace ``sabot_catalog.<name>``."""

@@ -1,0 +1,95 @@
+"""The coordinator's steps as workflows call them: late ones, of attempts that a newer has overtaken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from planner.task_spec import ColumnSpec, FromOperator, JobSpec, LogSourceOp, OperatorNode, SinkOp, TaskSpec
+from sabot.errors import JobError
+from sabotd.agent import messages as msg
+from sabotd.control.agents import Command
+from sabotd.control.coordinator import Coordinator
+from sabotd.control.tables import ControlTables, open_engine
+from sabotd.control.workflows import Workflows
+
+COLUMNS = (ColumnSpec("k", "INTEGER"),)
+NODES = (
+    OperatorNode(LogSourceOp("t", COLUMNS, weighted=False)),
+    OperatorNode(SinkOp("s", "blackhole", {}, None, COLUMNS, weighted=False), (FromOperator(0),)),
+)
+SPEC = JobSpec("j", (TaskSpec("t/0", "t", 0, 1, NODES, ()),), ())
+
+
+class WrittenDown:
+    """An agent that keeps what it was told."""
+
+    def __init__(self, agent_id: str) -> None:
+        self.agent_id = agent_id
+        self.state = "UP"
+        self.pid = 1
+        self.location = f"grpc+unix:///{agent_id}"
+        self.told: list[Command] = []
+
+    def call(self, command: Command) -> None:
+        self.told.append(command)
+
+    post = call
+
+    def metrics(self) -> list[dict[str, object]]:
+        return []
+
+    def conditions(self) -> dict[str, list[str]]:
+        return {}
+
+
+@pytest.fixture
+def agent() -> WrittenDown:
+    return WrittenDown("a1")
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, agent: WrittenDown) -> Coordinator:
+    engine, _ = open_engine("", tmp_path)
+    made = Coordinator(
+        ControlTables(engine),
+        cast("Workflows", None),  # the steps are called here
+        lambda: [agent],
+        WrittenDown("own"),
+        interval_s=0.1,
+        on_bad_records=lambda _: None,
+        on_broken=lambda _: None,
+    )
+    made.register(SPEC)
+    return made
+
+
+def run(coordinator: Coordinator, attempt: int) -> None:
+    assert coordinator.place("j", attempt) == {"t/0": "a1"}
+    coordinator.start_tasks("j", attempt, "a1")
+    coordinator.begin("j", attempt)
+
+
+def test_what_a_dead_daemon_left_undone_does_not_stop_a_newer_attempt(coordinator: Coordinator) -> None:
+    run(coordinator, 6)
+    with pytest.raises(JobError, match="overtaken by 6"):
+        coordinator.place("j", 5)
+    with pytest.raises(JobError, match="overtaken by 6"):
+        coordinator.start_tasks("j", 5, "a1")
+    # as the workflow goes on after such an error
+    coordinator.stop_tasks("j", 5)
+    coordinator.record("j", 5, "FAILED", "overtaken")
+    coordinator.begin("j", 5)
+    (job,) = coordinator.jobs()
+    assert (job.phase, job.generation) == ("RUNNING", 6)
+
+
+def test_a_stop_reaches_every_agent_and_says_so(coordinator: Coordinator, agent: WrittenDown) -> None:
+    run(coordinator, 6)
+    agent.told.clear()
+    coordinator.stop_tasks("j", 6)
+    assert agent.told == [msg.Cancel("j", 6, halt=True), msg.Cancel("j", 6)]
+    (job,) = coordinator.jobs()
+    assert job.phase == "STOPPED"
