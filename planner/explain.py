@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planner.chaining import ChainedGraph
-from planner.execution_graph import ShuffleEdge, ShuffleEdgeType
+from planner.execution_graph import ExecutionGraph, ShuffleEdge, ShuffleEdgeType
 from planner.logical import AggCall, Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window
 from planner.render import render
 from planner.streaming_plan import StreamNode
@@ -15,6 +15,7 @@ from planner.task_spec import (
     LogSourceOp,
     MaterializeOp,
     PartialAggOp,
+    PythonOp,
     RecomputeOp,
     SinkOp,
     SourceOp,
@@ -28,15 +29,23 @@ Counts = Mapping[str, tuple[int, int]]
 
 
 def explain_job(
-    logical: LogicalNode,
+    logical: LogicalNode | None,
     operators: tuple[tuple[OperatorId, StreamNode], ...],
+    graph: ExecutionGraph,
     chained: ChainedGraph,
     counts: Counts | None = None,
 ) -> str:
-    """Return the three sections; with `counts`, the edges tell what went over them."""
+    """Return the three sections; with `counts`, the edges tell what went over them.
+
+    A graph written by hand has no logical plan: its operators, tasks and edges stand there, before any are fused.
+    """
+    first = [f"Graph: {len(graph.job_graph.operators)} operators, {len(graph.tasks)} tasks"]
+    if logical is None:
+        first += _indented(_edge_lines(graph.edges, None))
+    else:
+        first = ["Logical plan", *_indented(explain_logical(logical))]
     sections = [
-        "Logical plan",
-        *_indented(explain_logical(logical)),
+        *first,
         "",
         "Job graph",
         *_indented(_job_lines(operators)),
@@ -141,6 +150,8 @@ def _subject(node: StreamNode) -> str:
     match node.op:
         case SourceOp(relation=relation, connector=connector) | SinkOp(relation=relation, connector=connector):
             return f" {relation} ({connector})"
+        case PythonOp(path=path):
+            return f" {path}" if path else " (pickled)"
         case LogSourceOp(relation=relation) | MaterializeOp(relation=relation):
             return f" {relation}"
         case _:

@@ -17,6 +17,7 @@ from planner.task_spec import (
     MaterializeOp,
     Operator,
     PartialAggOp,
+    PythonOp,
     RecomputeOp,
     SinkOp,
     SourceOp,
@@ -41,7 +42,7 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
         case SourceOp():
             schema = columns_schema(op.columns)
             return schema.append(pa.field(ROW_WATERMARK, pa.timestamp("us"))) if op.judge_lateness else schema
-        case LogSourceOp() | UnionOp():
+        case LogSourceOp() | UnionOp() | PythonOp():
             return _weighted(op.columns, op.weighted)
         case SqlOp():
             return _weighted(op.columns, WEIGHT in inputs[0].names and not op.drops_weight)

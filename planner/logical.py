@@ -22,6 +22,8 @@ class RelationKind(enum.Enum):
     SOURCE = "source"
     TABLE = "table"
     MATERIALIZED_VIEW = "materialized view"
+    INPUT = "input"
+    """What another operator of a hand-written graph gives: ``input``, ``input_1``."""
 
 
 @dataclass(frozen=True)

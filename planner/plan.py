@@ -36,7 +36,8 @@ class PlannedJob:
     """
 
     job_id: JobId
-    logical: LogicalNode
+    logical: LogicalNode | None
+    """None of a graph written by hand."""
     streaming: StreamNode
     operators: tuple[tuple[OperatorId, StreamNode], ...]
     job_graph: JobGraph
@@ -50,7 +51,7 @@ class PlannedJob:
 
         `counts` maps an edge id to the (rows, bytes) that went over it, of a job that runs.
         """
-        return explain_job(self.logical, self.operators, self.chained, counts)
+        return explain_job(self.logical, self.operators, self.execution_graph, self.chained, counts)
 
 
 def plan_view(
@@ -118,7 +119,7 @@ class _Job:
         if self._close is not None:
             rows = self._planner.hold_back(rows, self._close)
             rows = self._planner.project(rows, self._fields)
-        end = self._planner.materialize(rows, relation) if sink is None else self._planner.sink(rows, sink)
+        end = self._planner.view_operator(rows, relation) if sink is None else self._planner.sink(rows, sink)
         operators = number(end)
         job_graph = build_job_graph(operators, self._max_parallelism)
         execution_graph = job_graph.to_execution_graph()

@@ -6,12 +6,13 @@ An input states the distribution it requires; whether that means an exchange is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from planner.aggregates import key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
+from planner.carried import StreamKey, carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
 from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
-from planner.expressions import fields_read, renamed_field
 from planner.logical import (
     AggCall,
     Aggregate,
@@ -50,9 +51,6 @@ from planner.tree import consumer_counts
 from sabot.errors import PlanError
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import Field, Schema, quote
-
-StreamKey = tuple[str, ...] | None
-"""Columns that identify a row; None where none are known, () where there is at most one row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +125,22 @@ class StreamPlanner:
         Tasks of every operator that can be spread.
     watermarks : bool
         Whether sources compute their watermark (the query waits for it).
+    inputs : mapping of relation name to StreamNode, optional
+        Who gives the rows of relations of kind INPUT. Keyed work has `parallelism` tasks then, whatever its input has.
     """
 
-    def __init__(self, root: LogicalNode, *, parallelism: int, watermarks: bool) -> None:
+    def __init__(
+        self,
+        root: LogicalNode,
+        *,
+        parallelism: int,
+        watermarks: bool,
+        inputs: Mapping[str, StreamNode] | None = None,
+    ) -> None:
         self._parallelism = parallelism
         self._watermarks = watermarks
+        self._inputs = dict(inputs or {})
+        self._narrowed: dict[int, StreamNode] = {}
         self._consumers = consumer_counts(root)
         self._planned: dict[LogicalNode, StreamNode] = {}
         self._unweighted: dict[int, StreamNode] = {}
@@ -180,6 +189,8 @@ class StreamPlanner:
     def _source(self, node: Scan) -> StreamNode:
         relation = node.relation
         fields = tuple(f for f in node.fields if f.name != ROW_WATERMARK)
+        if relation.kind is RelationKind.INPUT:
+            return self._input(self._inputs[relation.name], fields)
         key = relation.stream_key or None
         if key is not None and not set(key) <= {f.name for f in fields}:
             key = None
@@ -203,6 +214,16 @@ class StreamPlanner:
             AnyDistribution() if self._parallelism > 1 else Single(),
             self._parallelism,
         )
+
+    def _input(self, rows: StreamNode, fields: Schema) -> StreamNode:
+        narrow = self.project(rows, fields)
+        if narrow is not rows:
+            self._narrowed[id(narrow)] = rows
+        return narrow
+
+    def _wide(self, node: StreamNode) -> StreamNode:
+        """Return what `node` only drops columns of: a statement that reads by name needs no other before it."""
+        return self._narrowed.get(id(node), node)
 
     def _source_op(self, relation: Relation, fields: Schema, *, judge: bool) -> SourceOp:
         if relation.connector is None:
@@ -228,7 +249,7 @@ class StreamPlanner:
     def _boundary(self, node: LogicalNode) -> LogicalNode:
         """Return the node below a stateless chain whose rows are the chain's ``input``."""
         while isinstance(node, Project | Filter | Window) and node not in self._planned:
-            if self._consumers[node] > 1 and not _only_renames(node):
+            if self._consumers[node] > 1 and not only_renames(node):
                 return node
             node = node.input
         return node
@@ -240,21 +261,21 @@ class StreamPlanner:
     def _stateless(self, node: Project | Filter | Window) -> StreamNode:
         boundary = self._boundary(node.input)
         below = self.plan(boundary)
-        if schema_of(node) == below.schema and _is_identity(node, boundary):
+        if schema_of(node) == below.schema and is_identity(node, boundary):
             return below
-        key, distribution = _carried(node, boundary, below.stream_key, self._after_any(below))
+        key, distribution = carried(node, boundary, below.stream_key, self._after_any(below))
         fields = schema_of(node)
         weighted = below.retracting and not below.inserts_only
         sql = select_sql(node, lambda n: n == boundary, weighted=weighted)
         return StreamNode(
             SqlOp(sql, travelling(fields, weighted=weighted), drops_weight=below.retracting and not weighted),
-            (StreamInput(below, AnyDistribution()),),
+            (StreamInput(self._wide(below), AnyDistribution()),),
             fields,
             Changelog.RETRACT if weighted else Changelog.APPEND_ONLY,
             key,
             distribution,
             self._spread(below),
-            monotone=_still_monotone(node, boundary, below.monotone),
+            monotone=still_monotone(node, boundary, below.monotone),
         )
 
     def _after_any(self, node: StreamNode) -> Distribution:
@@ -268,7 +289,7 @@ class StreamPlanner:
         below = self.plan(boundary)
         types = {f.name: f.type for f in schema_of(node.input)}
         weighted = below.retracting and not below.inserts_only
-        monotone = _still_monotone(node.input, boundary, below.monotone)
+        monotone = still_monotone(node.input, boundary, below.monotone)
 
         def fits(call: AggCall) -> bool:
             argument_type = types[call.argument] if call.argument is not None else None
@@ -282,7 +303,7 @@ class StreamPlanner:
         """Return what grouping by `keys` requires, and its parallelism."""
         if not keys:
             return Single(), 1
-        return Hash(keys), 1 if isinstance(provided, Single) else parallelism
+        return Hash(keys), 1 if isinstance(provided, Single) and not self._inputs else parallelism
 
     def _two_phase(
         self, node: Aggregate, boundary: LogicalNode, below: StreamNode, monotone: Monotone | None
@@ -291,11 +312,11 @@ class StreamPlanner:
         phases = two_phase(node, retracting=weighted)
         keys = key_columns(node)
         sql = partial_sql(node, phases, lambda n: n == boundary, weighted=weighted)
-        _, distribution = _carried(node.input, boundary, None, self._after_any(below))
+        _, distribution = carried(node.input, boundary, None, self._after_any(below))
         kept = renamed(distribution, {k: k for k in node.keys})
         partial = StreamNode(
             PartialAggOp(sql, keys, phases.partials),
-            (StreamInput(below, AnyDistribution()),),
+            (StreamInput(self._wide(below), AnyDistribution()),),
             (*(Field(c.name, c.type) for c in keys), *(Field(p.name, p.type) for p in phases.partials)),
             Changelog.PARTIAL,
             None,
@@ -312,7 +333,7 @@ class StreamPlanner:
             fields,
             Changelog.RETRACT if on_update else Changelog.APPEND_ONLY,
             node.keys,
-            _result_distribution(requires, kept, parallelism),
+            result_distribution(requires, kept, parallelism),
             parallelism,
             stateful=True,
             monotone=monotone_result(node, retracting=weighted, below=monotone) if on_update else None,
@@ -325,7 +346,7 @@ class StreamPlanner:
         requires, parallelism = self._keyed(node.keys, provided, self._parallelism)
         fields = schema_of(node)
         inputs = (column_specs(schema_of(node.input)),)
-        distribution = _result_distribution(requires, renamed(provided, {k: k for k in node.keys}), parallelism)
+        distribution = result_distribution(requires, renamed(provided, {k: k for k in node.keys}), parallelism)
         groups = StreamNode(
             RecomputeOp(inputs, (node.keys,), whole_rows_sql(node), column_specs(fields)),
             (StreamInput(below, requires),),
@@ -351,7 +372,7 @@ class StreamPlanner:
             node.schema,
             Changelog.APPEND_ONLY,
             node.stream_key,
-            _result_distribution(requires, provided, parallelism),
+            result_distribution(requires, provided, parallelism),
             parallelism,
             stateful=True,
         )
@@ -387,7 +408,8 @@ class StreamPlanner:
 
     def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
         """Return what a join requires of its sides: the same key columns of each, in the same order."""
-        if left.distribution == right.distribution == Single() and not (left.pinned or right.pinned):
+        in_one = left.distribution == right.distribution == Single() and not (left.pinned or right.pinned)
+        if in_one and not self._inputs:
             return Single(), Single(), 1
         pairs = list(zip(node.left_keys, node.right_keys, strict=True))
         for side, stream in enumerate((left, right)):
@@ -441,7 +463,8 @@ class StreamPlanner:
             self._spread(node),
         )
 
-    def materialize(self, node: StreamNode, relation: str) -> StreamNode:
+    @staticmethod
+    def view_operator(node: StreamNode, relation: str) -> StreamNode:
         """Return the operator that keeps the rows of `node` as view `relation`."""
         op = MaterializeOp(relation, column_specs(node.schema), node.retracting, node.stream_key or ())
         return StreamNode(
@@ -456,6 +479,18 @@ class StreamPlanner:
             stateful=True,
         )
 
+    @staticmethod
+    def sink_operator(node: StreamNode, target: SinkTarget) -> SinkOp:
+        """Return what writes the rows of `node` to `target`."""
+        return SinkOp(
+            target.relation,
+            target.connector,
+            dict(target.options),
+            target.format,
+            column_specs(node.schema),
+            node.retracting,
+        )
+
     def sink(self, node: StreamNode, target: SinkTarget) -> StreamNode:
         """Return the operator that writes the rows of `node` to `target`."""
         requires: Distribution = AnyDistribution()
@@ -468,93 +503,12 @@ class StreamPlanner:
             key = tuple(k.strip() for k in target.options.get("primary_key", "").split(",") if k.strip())
             names = {f.name for f in node.schema}
             requires = Hash(key if key and names.issuperset(key) else node.stream_key)
-        op = SinkOp(
-            target.relation,
-            target.connector,
-            dict(target.options),
-            target.format,
-            column_specs(node.schema),
-            node.retracting,
-        )
         return StreamNode(
-            op,
+            self.sink_operator(node, target),
             (StreamInput(node, requires),),
             node.schema,
             node.changelog,
             node.stream_key,
-            Single() if parallelism == 1 else _result_distribution(requires, self._after_any(node), parallelism),
+            Single() if parallelism == 1 else result_distribution(requires, self._after_any(node), parallelism),
             parallelism,
         )
-
-
-def _result_distribution(requires: Distribution, provided: Distribution, parallelism: int) -> Distribution:
-    """Return how the rows of an operator lie whose output keeps the keys it is partitioned by."""
-    if parallelism == 1:
-        return Single()
-    if isinstance(requires, Hash) and isinstance(provided, Hash):
-        fitting = [keys for keys in provided.alternatives() if keys and set(keys) <= set(requires.keys)]
-        if fitting:
-            return Hash(fitting[0], tuple(fitting[1:]))
-    if isinstance(requires, AnyDistribution):
-        return provided
-    return replace(requires, exact=False) if isinstance(requires, Hash) else requires
-
-
-def _carried(
-    top: LogicalNode, boundary: LogicalNode, key: StreamKey, distribution: Distribution
-) -> tuple[StreamKey, Distribution]:
-    """Follow stream key and distribution of `boundary` up a stateless chain to `top`."""
-    if top == boundary:
-        return key, distribution
-    match top:
-        case Project(input=child, exprs=exprs):
-            key, distribution = _carried(child, boundary, key, distribution)
-            names: dict[str, str] = {}
-            for e in exprs:
-                source = renamed_field(e.expr)
-                if source is not None:
-                    names.setdefault(source, e.name)
-            kept = tuple(names[k] for k in key) if key is not None and all(k in names for k in key) else None
-            return kept, renamed(distribution, names)
-        case Window(input=child):
-            key, distribution = _carried(child, boundary, key, distribution)
-            many = top.size_us > top.slide_us
-            return (*key, top.start_name) if key is not None and many else key, distribution
-        case Filter(input=child):
-            return _carried(child, boundary, key, distribution)
-        case _:
-            msg = f"{type(top).__name__!r} is not stateless"
-            raise PlanError(msg)
-
-
-def _still_monotone(top: LogicalNode, boundary: LogicalNode, monotone: Monotone | None) -> Monotone | None:
-    """Follow `monotone` of `boundary` up a stateless chain: a filter or window by what may change ends it."""
-    if monotone is None or top == boundary:
-        return monotone
-    match top:
-        case Project(input=child, exprs=exprs):
-            below = _still_monotone(child, boundary, monotone)
-            names: dict[str, str] = {}
-            for e in exprs:
-                source = renamed_field(e.expr)
-                if source is not None:
-                    names.setdefault(source, e.name)
-            return below.renamed(names) if below is not None else None
-        case Filter(input=child, predicate=predicate):
-            below = _still_monotone(child, boundary, monotone)
-            return below if below is not None and fields_read(predicate) <= below.fixed else None
-        case _:
-            return None
-
-
-def _only_renames(node: Project | Filter | Window) -> bool:
-    return isinstance(node, Project) and all(renamed_field(e.expr) is not None for e in node.exprs)
-
-
-def _is_identity(node: LogicalNode, boundary: LogicalNode) -> bool:
-    """Whether the chain passes every field on under its own name."""
-    while node != boundary:
-        if not isinstance(node, Project) or any(renamed_field(e.expr) != e.name for e in node.exprs):
-            return False
-        node = node.input
-    return True

@@ -153,6 +153,20 @@ class CloseFilterOp(msgspec.Struct, frozen=True, tag="close_filter"):
     weighted: bool
 
 
+class PythonOp(msgspec.Struct, frozen=True, tag="python"):
+    """A user's function from RecordBatch to RecordBatch, or an object with ``process`` and perhaps ``barrier``.
+
+    Either `path` (``module:qualname``) or `pickled`. Output: exactly `columns`; with `weighted` the input has
+    ``__weight`` and so has the output, as the last column. `name` is the operator's, for messages.
+    """
+
+    name: str
+    columns: Columns
+    path: str = ""
+    pickled: bytes = b""
+    weighted: bool = False
+
+
 class MaterializeOp(msgspec.Struct, frozen=True, tag="materialize"):
     """Keeps a view in the daemon's store and its stream log. Runs only on the daemon's own agent."""
 
@@ -183,6 +197,7 @@ Operator: TypeAlias = (
     | RecomputeOp
     | JoinOp
     | CloseFilterOp
+    | PythonOp
     | MaterializeOp
     | SinkOp
 )

@@ -24,6 +24,7 @@ __version__: Final = "0.1.0"
 
 if TYPE_CHECKING:
     from sabot.client import connect
+    from sabot.client_app import App, Job
     from sabot.client_connection import Connection, RelationInfo
     from sabot.client_result import Result
     from sabot.client_subscription import Subscription
@@ -61,6 +62,7 @@ __all__ = [
     "NUMBER",
     "ROWID",
     "STRING",
+    "App",
     "Binary",
     "ClientError",
     "ConfigError",
@@ -75,6 +77,7 @@ __all__ = [
     "IntegrityError",
     "InterfaceError",
     "InternalError",
+    "Job",
     "JobError",
     "NotSupportedError",
     "OperationalError",
@@ -100,6 +103,8 @@ __all__ = [
 
 _HOME: Final = {
     "connect": "sabot.client",
+    "App": "sabot.client_app",
+    "Job": "sabot.client_app",
     "Connection": "sabot.client_connection",
     "RelationInfo": "sabot.client_connection",
     "Result": "sabot.client_result",

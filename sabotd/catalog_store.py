@@ -31,6 +31,8 @@ class CatalogObject:
     planned: PlannedJob | None = None
     broken: str | None = None
     """Why it could not be brought back at start; it can only be dropped, or come back at the next start."""
+    is_graph: bool = False
+    """Made by CREATE JOB: a view or a sink, by how its graph ends."""
 
 
 class CatalogStore:

@@ -28,6 +28,7 @@ from sabotd.control.remote_agents import RemoteAgents
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
+from sabotd.graphs import python_refusal
 from sabotd.recovery import Recovery
 from sabotd.security import load_security, require_for
 from sabotd.state.pinned import StorePinned
@@ -127,7 +128,9 @@ class Cluster:
             on_bad_records=self.store.add_errors,
             on_broken=self._recovery.broken,
         )
-        self.definitions = Definitions(self.catalog, self.store, self._tables, self.coordinator, ddl_lock)
+        self.definitions = Definitions(
+            self.catalog, self.store, self._tables, self.coordinator, ddl_lock, python_refusal(config)
+        )
         self._count = count
         self._opened = threading.Event()
         self._closing = False

@@ -132,6 +132,7 @@ class ServerConfig:
     token_file: str = _setting(_string, "")
     certificate_file: str = _setting(_string, "")
     key_file: str = _setting(_string, "")
+    python_jobs: str = _setting(_choice("local", "never", "always"), "local")
 
     def data_path(self) -> Path:
         """Return the folder of all data: ``data_dir``, else systemd's state folder, else the user's."""

@@ -19,16 +19,17 @@ from sabotd.catalog_store import CatalogObject, CatalogStore, RecordingCatalog, 
 from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, ObjectRow
+from sabotd.graphs import plan_graph
 from sabotd.settings import Settings
 from sabotd.state.store import ERRORS_TABLE, Store
 from sql_frontend.binder import bind_query, bind_source
 from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
-from sql_frontend.statements import CreateSink, CreateSource, CreateTable, CreateView, Drop, FormatClause
+from sql_frontend.statements import CreateJob, CreateSink, CreateSource, CreateTable, CreateView, Drop, FormatClause
 
 _JOB_PREFIX = {"materialized view": "mv", "sink": "sink"}
 
-CreateStatement = CreateSource | CreateTable | CreateView | CreateSink
+CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Definitions:
     coordinator: Coordinator
     lock: threading.RLock
     """Held by whoever changes the catalog or restarts jobs."""
+    python_refusal: str | None = None
+    """Why jobs with Python functions are refused; None if they are not."""
 
     # -- create
 
@@ -113,6 +116,8 @@ class Definitions:
                 return self._view(statement)
             case CreateSink():
                 return self._sink(statement, settings)
+            case CreateJob():
+                return self._graph(statement)
 
     def _source(self, statement: CreateSource) -> CatalogObject:
         options = dict(statement.options)
@@ -227,6 +232,25 @@ class Definitions:
             planned,
         )
 
+    def _graph(self, statement: CreateJob) -> CatalogObject:
+        def make_source(source: CreateSource) -> Relation:
+            relation = self._source(source).relation
+            assert isinstance(relation, Relation)
+            return relation
+
+        made = plan_graph(statement, self.catalog, make_source, self.python_refusal)
+        return CatalogObject(
+            statement.name,
+            "materialized view" if made.is_view else "sink",
+            statement.text,
+            made.planned.output if made.is_view else None,
+            made.planned.output.schema,
+            made.reads,
+            made.planned.job_id,
+            made.planned,
+            is_graph=True,
+        )
+
     def _bind(
         self,
         query: str,
@@ -264,8 +288,7 @@ class Definitions:
                 case CreateTable():
                     definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(obj.name)} (").removesuffix(")")
                     self.store.create_table(obj.name, obj.columns, statement.primary_key, definitions, keep=keep)
-                case CreateView(materialized=True):
-                    assert isinstance(obj.relation, Relation)
+                case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)
                 case CreateView():
                     if not _reads_sources(self.catalog, obj):
@@ -320,7 +343,7 @@ class Definitions:
                         raise self.unknown(name, statement.kind, statement.text)
                     notices.append(f"{statement.kind} {name!r} is not there, skipped")
                     continue
-                if obj.kind != statement.kind:
+                if obj.kind != statement.kind and not (obj.is_graph and statement.kind == "job"):
                     msg = f"{name!r} is a {obj.kind}, not a {statement.kind}"
                     hint = f"DROP {obj.kind.upper()} {name}"
                     raise SqlError(msg, hint=hint, sqlstate="42809", text=statement.text)

@@ -20,6 +20,7 @@ from sabotd.select_guard import check_select, sql_error
 from sabotd.settings import Settings, canonical, change
 from sql_frontend.parse import parse_statement
 from sql_frontend.statements import (
+    CreateJob,
     CreateSink,
     CreateSource,
     CreateTable,
@@ -59,7 +60,7 @@ class SqlSession:
                 return self._select(statement, parameters)
             case Insert():
                 return self._insert(statement, parameters)
-            case CreateSource() | CreateTable() | CreateView() | CreateSink():
+            case CreateSource() | CreateTable() | CreateView() | CreateSink() | CreateJob():
                 notices = self._cluster.definitions.create(statement, self.settings)
                 return Done(_created(statement), notices=notices)
             case Drop():
@@ -170,7 +171,7 @@ class SqlSession:
         elif isinstance(target, Select):
             text = definitions.plan_query(target.sql, self.settings).explain()
         else:
-            assert isinstance(target, CreateView | CreateSink)
+            assert isinstance(target, CreateView | CreateSink | CreateJob)
             planned = definitions.define(target, self.settings).planned
             assert planned is not None
             text = planned.explain()
@@ -251,3 +252,5 @@ def _created(statement: CreateStatement) -> str:
             return "CREATE VIEW"
         case CreateSink():
             return "CREATE SINK"
+        case CreateJob():
+            return "CREATE JOB"

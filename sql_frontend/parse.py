@@ -8,6 +8,7 @@ from sql_frontend.cursor import Cursor, nearest
 from sql_frontend.parse_create import parse_create
 from sql_frontend.split import LexemeKind, Piece, split_statements
 from sql_frontend.statements import (
+    CreateJob,
     CreateSink,
     CreateView,
     Describe,
@@ -195,12 +196,12 @@ def _drop(cur: Cursor, span: Span) -> Drop:
     if cur.accept("MATERIALIZED", "VIEW"):
         kind = "materialized view"
     else:
-        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK"})
+        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK", "JOB"})
         if word is None:
             item = cur.peek()
             if item is None:
                 raise cur.unexpected("what to drop")
-            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK")
+            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB")
             hint = nearest(item.value, known) or "one can drop " + ", ".join(known)
             raise cur.error(f"cannot drop {item.value!r}", span=here, hint=hint)
         kind = word.lower()
@@ -244,7 +245,8 @@ def _explain(cur: Cursor, span: Span) -> Explain:
         target = _parse(Cursor(inner_text), Span(span.start + begin, span.end))
     except SqlError as error:
         raise _moved(error, begin, cur.text) from error
-    planned = isinstance(target, (Select, CreateSink)) or (isinstance(target, CreateView) and target.materialized)
+    is_view = isinstance(target, CreateView) and target.materialized
+    planned = is_view or isinstance(target, (Select, CreateSink, CreateJob))
     if not planned:
         hint = "EXPLAIN a query, CREATE MATERIALIZED VIEW, CREATE SINK, or the name of what runs"
         raise cur.error("there is no plan of this statement", span=Span(begin, first.end), hint=hint)

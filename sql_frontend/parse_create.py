@@ -22,7 +22,9 @@ from sql_frontend.clauses import (
 )
 from sql_frontend.cursor import Cursor, nearest
 from sql_frontend.duck import first_line, try_statement
+from sql_frontend.split import LexemeKind
 from sql_frontend.statements import (
+    CreateJob,
     CreateSink,
     CreateSource,
     CreateTable,
@@ -31,12 +33,13 @@ from sql_frontend.statements import (
     WatermarkClause,
 )
 
-_KINDS = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK")
+_KINDS = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB")
+CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob
 _Options = tuple[tuple[str, str], ...]
 _Spans = tuple[tuple[str, Span], ...]
 
 
-def parse_create(cur: Cursor, span: Span) -> CreateSource | CreateTable | CreateView | CreateSink:
+def parse_create(cur: Cursor, span: Span) -> CreateStatement:
     """Read a CREATE statement; CREATE itself is still ahead."""
     cur.expect("CREATE")
     or_replace = cur.accept("OR", "REPLACE")
@@ -59,6 +62,8 @@ def parse_create(cur: Cursor, span: Span) -> CreateSource | CreateTable | Create
         return _table(cur, span)
     if cur.accept("SINK"):
         return _sink(cur, span)
+    if cur.accept("JOB"):
+        return _job(cur, span)
     item = cur.peek()
     if item is None:
         raise cur.unexpected("what to create")
@@ -207,3 +212,16 @@ def _sink(cur: Cursor, span: Span) -> CreateSink:
     format_ = format_clause(cur, SINK_FORMATS) if cur.accept("FORMAT") else None
     cur.finish()
     return CreateSink(name, source, query, query_span, on_close, pairs, format_, exists, cur.text, span, spans)
+
+
+def _job(cur: Cursor, span: Span) -> CreateJob:
+    exists = if_not_exists(cur)
+    name = cur.relation_name("the job's name")
+    cur.expect("FROM")
+    cur.expect("GRAPH")
+    item = cur.peek()
+    if item is None or item.kind is not LexemeKind.STRING:
+        raise cur.unexpected("the graph's text, as JobGraph.to_json() gives it")
+    cur.at += 1
+    cur.finish()
+    return CreateJob(name, item.value, exists, cur.text, span)

@@ -93,8 +93,19 @@ class CreateSink:
 
 
 @dataclass(frozen=True)
+class CreateJob:
+    """CREATE JOB name FROM GRAPH 'json': `graph` is a graph written by hand, as its own text."""
+
+    name: str
+    graph: str
+    if_not_exists: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
 class Drop:
-    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink."""
+    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink, job."""
 
     kind: str
     names: tuple[str, ...]
@@ -199,6 +210,7 @@ Statement: TypeAlias = (
     | CreateTable
     | CreateView
     | CreateSink
+    | CreateJob
     | Drop
     | Show
     | Describe

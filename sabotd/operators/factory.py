@@ -14,6 +14,7 @@ from sabotd.operators.close_filter import CloseFilter
 from sabotd.operators.final_agg import FinalAgg
 from sabotd.operators.join import Join
 from sabotd.operators.partial_agg import PartialAgg
+from sabotd.operators.python import Python
 from sabotd.operators.recompute import Recompute
 from sabotd.operators.sql import Sql, Union
 from sabotd.state.duckdb_state import TaskDatabase
@@ -54,6 +55,8 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return Join(op, db, schemas)
         case task_spec.CloseFilterOp():
             return CloseFilter(op, db, schemas[0])
+        case task_spec.PythonOp():
+            return Python(op)
         case _:
             msg = f"operator {type(op).__name__!r} is not made here"
             raise InternalError(msg)

@@ -1,0 +1,114 @@
+"""A user's function as an operator: rows in, rows out, its errors told with the line where they arose."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import pickle
+import traceback
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from cython_shuffle.frames import Barrier
+from planner.job_columns import output_schema
+from planner.task_spec import PythonOp
+from sabot.errors import JobError, SabotError
+
+
+class Python:
+    """Calls a function for each batch, or an object's ``process``, and its ``barrier`` at the end of each epoch.
+
+    Every task has an object of its own: a class is called without arguments, a pickled object is unpickled.
+    """
+
+    def __init__(self, op: PythonOp) -> None:
+        self._op = op
+        self._schema = output_schema(op, [])
+        with _Blame(op.name):
+            target = _load(op)
+            if isinstance(target, type):
+                target = target()
+        self._process: Callable[[pa.RecordBatch], object] = getattr(target, "process", target)
+        self._barrier: Callable[[], object] | None = getattr(target, "barrier", None)
+        if not callable(self._process):
+            text = f"operator {op.name!r}: {target!r} is neither a function nor has it a method 'process'"
+            raise JobError(text)
+
+    def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
+        """Return what the function gives for `batch`."""
+        if not batch.num_rows:
+            return []
+        with _Blame(self._op.name):
+            given = self._process(batch)
+        return self._checked(given)
+
+    def barrier(self, barrier: Barrier) -> Iterable[pa.RecordBatch]:
+        """Return what the object gives at the end of an epoch."""
+        if self._barrier is None:
+            return []
+        with _Blame(self._op.name):
+            given = self._barrier()
+        return self._checked(given)
+
+    def close(self) -> None:
+        """Do nothing: the function goes with its task."""
+
+    def _checked(self, given: object) -> list[pa.RecordBatch]:
+        if given is None:
+            return []
+        if not isinstance(given, pa.RecordBatch):
+            raise self._error(f"returned a {type(given).__name__}, not a RecordBatch", "return None for no rows")
+        names = given.schema.names
+        if sorted(names) != sorted(self._schema.names):
+            raise self._error(
+                f"returned the columns {', '.join(names)} where {', '.join(self._schema.names)} are declared"
+            )
+        arrays = []
+        for field in self._schema:
+            array = given.column(field.name)
+            if not array.type.equals(field.type):
+                raise self._error(f"returned column {field.name!r} as {array.type} where {field.type} is declared")
+            arrays.append(array)
+        return [pa.RecordBatch.from_arrays(arrays, schema=self._schema)]
+
+    def _error(self, what: str, hint: str | None = None) -> JobError:
+        return JobError(f"the function of operator {self._op.name!r} {what}", hint=hint)
+
+
+class _Blame:
+    """Gives an error out of a user's code the operator's name and the line."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, SabotError):
+            return
+        where = ""
+        # the first frame is ours
+        frames = traceback.extract_tb(trace)[1:]
+        if frames:
+            last = frames[-1]
+            line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+            where = f" (line {last.lineno} of {last.filename}, in {last.name}{f': {line}' if line else ''})"
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        msg = f"operator {self._name!r} failed: {reason}{where}"
+        raise JobError(msg) from error
+
+
+def _load(op: PythonOp) -> Any:
+    if op.pickled:
+        return pickle.loads(op.pickled)  # noqa: S301  the user's own code, let in by sabotd.graphs
+    module, _, name = op.path.partition(":")
+    target: Any = importlib.import_module(module)
+    for part in name.split("."):
+        target = getattr(target, part)
+    return target
