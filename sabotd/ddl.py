@@ -25,6 +25,7 @@ from sabotd.state.store import ERRORS_TABLE, Store
 from sql_frontend.binder import bind_query, bind_source
 from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
+from sql_frontend.select_text import for_duckdb
 from sql_frontend.statements import CreateJob, CreateSink, CreateSource, CreateTable, CreateView, Drop, FormatClause
 
 _JOB_PREFIX = {"materialized view": "mv", "sink": "sink"}
@@ -409,6 +410,7 @@ def _renamed(columns: Schema, statement: CreateView) -> Schema:
 
 
 def _duckdb_columns(store: Store, query: str) -> tuple[Schema, set[str]] | None:
+    query = for_duckdb(query)
     with store.reader() as con:
         try:
             described = con.execute(f"DESCRIBE {query}").fetchall()

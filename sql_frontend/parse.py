@@ -6,6 +6,7 @@ from sabot.errors import Span, SqlError
 from sql_frontend.clauses import options
 from sql_frontend.cursor import Cursor, nearest
 from sql_frontend.parse_create import parse_create
+from sql_frontend.select_text import for_duckdb
 from sql_frontend.split import LexemeKind, Piece, split_statements
 from sql_frontend.statements import (
     CreateJob,
@@ -187,7 +188,7 @@ def _select(cur: Cursor, span: Span) -> Select:
             hint = "write INSERT INTO t WITH ... SELECT"
             raise cur.error("a statement that changes data cannot follow WITH", span=cur.here(), hint=hint)
         cur.at += 1
-    return Select(cur.text, cur.text, span)
+    return Select(for_duckdb(cur.text), cur.text, span)
 
 
 def _drop(cur: Cursor, span: Span) -> Drop:
@@ -296,7 +297,7 @@ def _insert(cur: Cursor, span: Span) -> Insert:
         cur.at_symbol("(") or (starts.kind is LexemeKind.WORD and starts.value.upper() in {*_QUERY_WORDS, "DEFAULT"})
     ):
         raise cur.unexpected("VALUES or a query")
-    query = cur.text[starts.start :]
+    query = for_duckdb(cur.text[starts.start :])
     return Insert(table, tuple(columns), cur.text, cur.text, span, query, starts.start)
 
 

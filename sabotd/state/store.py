@@ -23,6 +23,7 @@ from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
 from sabotd.state.stream_log import LogCursor, StreamLog
+from sql_frontend.select_text import for_duckdb
 
 log = logging.getLogger("sabot.store")
 
@@ -194,7 +195,7 @@ class Store:
 
     def create_plain_view(self, name: str, sql: str) -> None:
         """Make a plain view, queryable; raises duckdb.Error as DuckDB says it."""
-        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS {sql}")
+        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS {for_duckdb(sql)}")
 
     def drop_plain_view(self, name: str) -> None:
         """Remove a plain view if it is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import random
 from collections import Counter
@@ -87,6 +88,21 @@ def test_tables_feed_views_that_feed_views(server: Server) -> None:
     server.run("INSERT INTO t VALUES (1, 5), (3, 7), (NULL, NULL)", "FLUSH")
     assert sorted(server.rows("SELECT * FROM per_key"), key=repr) == [(1, 15), (2, 20), (3, 7), (None, None)]
     assert server.rows("SELECT * FROM overall") == [(4, 42)]
+
+
+def test_a_column_may_be_called_as_in_postgresql(server: Server) -> None:
+    """DuckDB has a use of its own for ``at``."""
+    server.run(
+        "CREATE TABLE calls (at TIMESTAMP, n INT)",
+        "INSERT INTO calls VALUES ('1969-07-20', 1)",
+        "INSERT INTO calls SELECT max(at) + INTERVAL '1 day', 2 FROM calls",
+        "CREATE VIEW days AS SELECT date_trunc('day', at) AS day, at FROM calls",
+        "CREATE MATERIALIZED VIEW last AS SELECT max(at) AS at FROM days",
+        "FLUSH",
+    )
+    july_21 = dt.datetime(1969, 7, 21)
+    assert server.rows("SELECT at FROM last") == [(july_21,)]
+    assert server.rows("SELECT max(at) AS at FROM days WHERE at > '1969-07-20'") == [(july_21,)]
 
 
 def test_a_primary_key_overwrites_and_views_follow(server: Server) -> None:
