@@ -105,8 +105,10 @@ class ChangeBuffer:
 
     def add(self, keys: Sequence[bytes | None], values: Sequence[bytes | None], weights: pa.Array) -> None:
         """Take rows; all three of one length."""
+        # what came over the wire need not be aligned, and Arrow's GROUP BY wants it so
+        aligned = pa.array(weights.to_numpy().copy())
         self._batches.append(
-            pa.table({"key": pa.array(keys, pa.binary()), "value": pa.array(values, pa.binary()), "weight": weights})
+            pa.table({"key": pa.array(keys, pa.binary()), "value": pa.array(values, pa.binary()), "weight": aligned})
         )
 
     def take(self) -> list[Change]:

@@ -55,7 +55,7 @@ class KafkaWriter:
         self._stopped = threading.Event()
         self._closed = False
         self._busy = threading.Lock()
-        self._rows = self._bytes = 0
+        self._rows = self._bytes = self._acknowledged = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         if self._weighted and self._shape.format == "plain":
@@ -73,11 +73,12 @@ class KafkaWriter:
             self._check()
             if self._shape.format != "plain":
                 self._produce(*records(self._changes.take(), self._shape.format))
-            open_records = len(self._producer)
             while self._producer.flush(_WAIT_S) > 0:
                 self._check()
             self._check()
-            if open_records:
+            # an epoch without records says nothing about the cluster
+            if self._rows > self._acknowledged:
+                self._acknowledged = self._rows
                 self._health.fine()
 
     def status(self) -> SourceStatus:

@@ -138,6 +138,16 @@ def test_a_flush_that_waits_for_a_broker_can_be_ended(how: str) -> None:
     writer.close()
 
 
+def test_an_epoch_without_rows_does_not_make_a_broker_reachable() -> None:
+    with closing(CONNECTOR.open_sink(Topic("t", "127.0.0.1:1").sink("k BIGINT, v VARCHAR"), 0, 1)) as writer:
+        for epoch in range(1, 1000):
+            writer.flush(epoch)
+            if "unreachable" in writer.status().state:
+                break
+            threading.Event().wait(0.01)
+        assert "unreachable" in writer.status().state
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "problem"),
     [
