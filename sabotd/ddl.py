@@ -20,8 +20,9 @@ from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, ObjectRow
 from sabotd.graphs import plan_graph
+from sabotd.select_guard import check_select
 from sabotd.settings import Settings
-from sabotd.state.store import ERRORS_TABLE, Store
+from sabotd.state.store import RESERVED_NAMES, Store
 from sql_frontend.binder import bind_query, bind_source
 from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
@@ -93,8 +94,8 @@ class Definitions:
         if twin is not None:
             msg = f"{statement.name!r} differs from {twin.kind} {twin.name!r} only by upper and lower case"
             raise SqlError(msg, hint="choose another name", sqlstate="42P07", text=statement.text)
-        if folded == ERRORS_TABLE:
-            msg = f"{statement.name!r} is a table of the system"
+        if folded in RESERVED_NAMES:
+            msg = f"{statement.name!r} has a meaning of its own in the system"
             raise SqlError(msg, hint="choose another name", sqlstate="42939", text=statement.text)
 
     def define(self, statement: CreateStatement, settings: Settings) -> CatalogObject:
@@ -201,7 +202,7 @@ class Definitions:
     def _sink(self, statement: CreateSink, settings: Settings) -> CatalogObject:
         recording = RecordingCatalog(self.catalog)
         if statement.from_relation is not None:
-            query = bind_query(f'SELECT * FROM "{statement.from_relation}"', recording)
+            query = bind_query(f"SELECT * FROM {quote(statement.from_relation)}", recording)
         else:
             assert statement.query is not None
             assert statement.query_span is not None
@@ -288,6 +289,7 @@ class Definitions:
             match statement:
                 case CreateTable():
                     definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(obj.name)} (").removesuffix(")")
+                    self._check_defaults(definitions)
                     self.store.create_table(obj.name, obj.columns, statement.primary_key, definitions, keep=keep)
                 case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)
@@ -303,6 +305,17 @@ class Definitions:
             raise SqlError(msg.rstrip("."), text=statement.text, sqlstate="42000") from error
         if obj.planned is not None:
             self.coordinator.register(obj.planned.spec)
+
+    def _check_defaults(self, definitions: str) -> None:
+        """Refuse defaults that tell what SELECT may not tell."""
+        with self.store.reader() as con:
+            con.execute(f"CREATE TEMP TABLE sabot_check ({definitions})")
+            found = con.execute(
+                "SELECT column_default FROM duckdb_columns() WHERE table_name = 'sabot_check' "
+                "AND database_name = 'temp' AND column_default IS NOT NULL"
+            ).fetchall()
+            for (default,) in found:
+                check_select(con, f"SELECT {default}")
 
     def _close(self, obj: CatalogObject) -> None:
         """Undo `_open`: the job first, then its rows."""
@@ -417,6 +430,7 @@ def _duckdb_columns(store: Store, query: str) -> tuple[Schema, set[str]] | None:
             names = con.get_table_names(query)
         except duckdb.Error:
             return None
+        check_select(con, query)
     return tuple(Field(r[0], r[1]) for r in described), set(names)
 
 

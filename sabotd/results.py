@@ -86,8 +86,10 @@ class QueryResult:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the storage of an extension type (DuckDB marks JSON and UUID so)."""
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    """Return the storage of an extension type (DuckDB marks JSON and UUID so), the values' of a dictionary (ENUM)."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.storage_type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 class SubscribeResult:

@@ -33,6 +33,8 @@ DuckDB gives their memory back only at a checkpoint, which would stall every rel
 
 
 ERRORS_TABLE = "sabot_errors"
+RESERVED_NAMES = frozenset({ERRORS_TABLE, "sabot_catalog", "information_schema", "pg_catalog", "durable", "memory"})
+"""Names that SELECT already knows, of tables, schemas and databases."""
 _ERRORS = """CREATE TABLE sabot_errors (seen_at TIMESTAMP WITH TIME ZONE, job VARCHAR, source VARCHAR,
 "offset" VARCHAR, payload VARCHAR, reason VARCHAR)"""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sabot
+from sabot.schema import quote
 
 
 class Server:
@@ -34,7 +35,7 @@ class Server:
         """Drop everything."""
         for kind in ("sinks", "materialized views", "views", "tables", "sources"):
             for row in self.rows(f"SHOW {kind}"):
-                self.run(f'DROP {kind.removesuffix("s")} IF EXISTS "{row[0]}" CASCADE')
+                self.run(f"DROP {kind.removesuffix('s')} IF EXISTS {quote(str(row[0]))} CASCADE")
 
     def close(self) -> None:
         """End it."""
