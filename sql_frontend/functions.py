@@ -110,6 +110,8 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         return function("round_even", args[0], exp.Literal.number(0), like=call)
     if name in ("substr", "substring") and len(args) in (2, 3):
         return substring(args[0], args[1], args[2] if len(args) == 3 else None, like=call)
+    if name in ("length", "octet_length") and len(args) == 1 and type_of(args[0]) == "BLOB":
+        return function("octet_length", args[0], like=call)
     if name == "mod" and len(args) == 2:
         return exp.Mod(this=exp.paren(args[0]), expression=exp.paren(non_zero(args[1])))
     name = _RENAMED.get(name, name)
