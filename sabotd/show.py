@@ -164,30 +164,24 @@ def workflow_steps(cluster: Cluster) -> pa.Table:
 
 
 def shuffle_edges(cluster: Cluster) -> pa.Table:
-    """List every edge of every job with what went over it so far."""
-    figures: dict[tuple[str, str], dict[str, int]] = {}
-    for agent in [cluster.own_agent, *cluster.agents()]:
-        for m in agent.metrics():
-            into = figures.setdefault((str(m["job_id"]), str(m["edge_id"])), {})
-            for key in ("rows", "bytes", "batches"):
-                into[key] = into.get(key, 0) + int(m[key])  # type: ignore[call-overload]
-    rows = []
-    for job in cluster.coordinator.jobs():
-        for edge in job.spec.edges:
-            sums = figures.get((job.spec.job_id, edge.edge_id), {})
-            rows.append(
-                {
-                    "job": job.spec.job_id,
-                    "edge": edge.edge_id,
-                    "type": edge.kind,
-                    "keys": ", ".join(edge.keys),
-                    "upstream_tasks": len(edge.upstream),
-                    "downstream_tasks": len(edge.downstream),
-                    "rows": sums.get("rows", 0),
-                    "bytes": sums.get("bytes", 0),
-                    "batches": sums.get("batches", 0),
-                }
-            )
+    """List every edge of every job with what went over it in its present attempt."""
+    rows = [
+        {
+            "job": job_id,
+            "edge": m.edge.edge_id,
+            "type": m.edge.kind,
+            "keys": ", ".join(m.edge.keys),
+            "upstream_tasks": len(m.edge.upstream),
+            "downstream_tasks": len(m.edge.downstream),
+            "rows": m.rows,
+            "bytes": m.bytes,
+            "batches": m.batches,
+            "wait_up_ms": m.wait_up_ns // 1_000_000,
+            "wait_down_ms": m.wait_down_ns // 1_000_000,
+            "skew": m.skew,
+        }
+        for job_id, m in cluster.coordinator.shuffle_metrics()
+    ]
     return pa.Table.from_pylist(rows, schema=_EDGES)
 
 
@@ -202,5 +196,8 @@ _EDGES = pa.schema(
         ("rows", pa.int64()),
         ("bytes", pa.int64()),
         ("batches", pa.int64()),
+        ("wait_up_ms", pa.int64()),
+        ("wait_down_ms", pa.int64()),
+        ("skew", pa.float64()),
     ]
 )

@@ -9,14 +9,22 @@ import msgspec
 from planner.task_spec import EdgeSpec, TaskSpec
 
 
+class RegisterShuffles(msgspec.Struct, frozen=True):
+    """Begin an attempt of a job here: make its `edges` known. `locations` has every task of the job. Idempotent."""
+
+    job_id: str
+    attempt: int
+    edges: tuple[EdgeSpec, ...]
+    locations: dict[str, str]
+
+
 class Deploy(msgspec.Struct, frozen=True):
-    """Start `tasks` of one attempt of a job here. `locations` has every task of the job. Idempotent."""
+    """Start `tasks` of an attempt that was begun here; `edges` are those that they read and write. Idempotent."""
 
     job_id: str
     attempt: int
     tasks: tuple[TaskSpec, ...]
     edges: tuple[EdgeSpec, ...]
-    locations: dict[str, str]
 
 
 class Cancel(msgspec.Struct, frozen=True):

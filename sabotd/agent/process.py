@@ -67,6 +67,8 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
 
         return run
 
+    registers = action(msg.RegisterShuffles, runtime.register_shuffles)  # type: ignore[arg-type]
+    endpoint.register_action("register_shuffles", registers)
     endpoint.register_action("deploy", action(msg.Deploy, runtime.deploy))  # type: ignore[arg-type]
     endpoint.register_action("cancel", action(msg.Cancel, runtime.cancel))  # type: ignore[arg-type]
     endpoint.register_action("inject", action(msg.InjectBarrier, runtime.inject))  # type: ignore[arg-type]

@@ -63,7 +63,8 @@ class _Running:
 class _Attempt:
     attempt: int
     tasks: dict[str, _Running] = field(default_factory=dict)
-    opening: threading.Lock = field(default_factory=threading.Lock)  # held by `deploy` until all its threads run
+    opening: threading.Lock = field(default_factory=threading.Lock)  # held while edges or tasks are being opened
+    deployed: bool = False
 
 
 class AgentRuntime:
@@ -133,13 +134,13 @@ class AgentRuntime:
 
     # -- commands
 
-    def deploy(self, command: msg.Deploy) -> None:
-        """Open and start the tasks of one attempt. A second call for the same attempt does nothing.
+    def register_shuffles(self, command: msg.RegisterShuffles) -> None:
+        """Begin an attempt: make its edges known. A second call for the same attempt does nothing.
 
         Raises
         ------
         SabotError
-            A task cannot be opened; nothing of the attempt is left running here.
+            An edge cannot be; nothing of the attempt is left here.
         """
         attempt = _Attempt(command.attempt)
         attempt.opening.acquire()
@@ -147,14 +148,39 @@ class AgentRuntime:
             try:
                 if not self._enter(command, attempt):
                     return
-                self._open_all(command, attempt)
+                self._register_all(command)
             finally:
                 attempt.opening.release()
         except BaseException:
             self._leave(command.job_id, attempt)
             raise
 
-    def _enter(self, command: msg.Deploy, attempt: _Attempt) -> bool:
+    def deploy(self, command: msg.Deploy) -> None:
+        """Open and start the tasks of an attempt that was begun. A second call does nothing.
+
+        Raises
+        ------
+        SabotError
+            The attempt was not begun here or is over, or a task cannot be opened; nothing of it is left running then.
+        """
+        with self._lock:
+            self._refuse_fenced(command)
+            attempt = self._attempts.get(command.job_id)
+            if attempt is None or attempt.attempt < command.attempt:
+                text = f"attempt {command.attempt} of job {command.job_id!r} was not begun here"
+                raise JobError(text)
+            if attempt.attempt > command.attempt:
+                raise _overtaken(command, attempt)
+        try:
+            with attempt.opening:
+                if not attempt.deployed:
+                    attempt.deployed = True
+                    self._open_all(command, attempt)
+        except BaseException:
+            self._leave(command.job_id, attempt)
+            raise
+
+    def _enter(self, command: msg.RegisterShuffles, attempt: _Attempt) -> bool:
         """Make `attempt` the job's; an older one is cancelled first. Returns False if it is there already."""
         while True:
             with self._lock:
@@ -167,8 +193,7 @@ class AgentRuntime:
                 if present.attempt == command.attempt:
                     return False
                 if present.attempt > command.attempt:
-                    text = f"attempt {command.attempt} of job {command.job_id!r} was overtaken by {present.attempt}"
-                    raise JobError(text)
+                    raise _overtaken(command, present)
             self.cancel(msg.Cancel(command.job_id, present.attempt))
 
     def _leave(self, job_id: str, attempt: _Attempt) -> None:
@@ -178,12 +203,12 @@ class AgentRuntime:
         if mine:
             self.cancel(msg.Cancel(job_id, attempt.attempt))
 
-    def _refuse_fenced(self, command: msg.Deploy) -> None:
+    def _refuse_fenced(self, command: msg.Deploy | msg.RegisterShuffles) -> None:
         if self._fenced.get(command.job_id, -1) >= command.attempt:
             text = f"attempt {command.attempt} of job {command.job_id!r} has been cancelled"
             raise JobError(text)
 
-    def _open_all(self, command: msg.Deploy, attempt: _Attempt) -> None:
+    def _register_all(self, command: msg.RegisterShuffles) -> None:
         for edge in command.edges:
             info = ShuffleEdgeInfo(
                 edge_id=edge.edge_id,
@@ -195,6 +220,8 @@ class AgentRuntime:
                 max_parallelism=edge.max_parallelism,
             )
             self._shuffle.register_shuffle(command.job_id, command.attempt, info, command.locations)
+
+    def _open_all(self, command: msg.Deploy, attempt: _Attempt) -> None:
         for task in command.tasks:
             self._refuse_fenced(command)  # a cancel waits for us: what is open is closed by it
             attempt.tasks[task.task_id] = self._open(command, task)
@@ -384,6 +411,10 @@ class AgentRuntime:
             # the cause goes out before its consequences
             self._report(msg.TaskFailed(task.job_id, task.attempt, task.spec.task_id, told.to_wire()))
             task.abort(told.message)
+
+
+def _overtaken(command: msg.Deploy | msg.RegisterShuffles, present: _Attempt) -> JobError:
+    return JobError(f"attempt {command.attempt} of job {command.job_id!r} was overtaken by {present.attempt}")
 
 
 def _wrap(error: BaseException) -> SabotError:

@@ -26,8 +26,9 @@ from sabotd.config import AgentsConfig
 
 log = logging.getLogger("sabot.agents")
 
-Command = msg.Deploy | msg.Cancel | msg.InjectBarrier | msg.Fence
+Command = msg.RegisterShuffles | msg.Deploy | msg.Cancel | msg.InjectBarrier | msg.Fence
 _ACTIONS: dict[type, str] = {
+    msg.RegisterShuffles: "register_shuffles",
     msg.Deploy: "deploy",
     msg.Cancel: "cancel",
     msg.InjectBarrier: "inject",
@@ -67,6 +68,8 @@ class Agent(Protocol):
 def carry_out(runtime: AgentRuntime, command: Command) -> None:
     """Run a command on `runtime`."""
     match command:
+        case msg.RegisterShuffles():
+            runtime.register_shuffles(command)
         case msg.Deploy():
             runtime.deploy(command)
         case msg.Cancel():

@@ -6,6 +6,7 @@ at once and a slow agent never holds up another job.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import heapq
 import itertools
@@ -20,11 +21,12 @@ from typing import TypeGuard
 
 import pyarrow as pa
 
-from planner.task_spec import FromEdge, JobSpec, LogSourceOp, SourceOp
+from planner.task_spec import JobSpec, LogSourceOp, SourceOp
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.control.agents import REACHED, Agent
 from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
+from sabotd.control.shuffle_coordinator import ShuffleCoordinator, ShuffleMetrics
 from sabotd.control.tables import ControlTables
 from sabotd.control.workflows import Workflows
 
@@ -44,6 +46,7 @@ class Job:
     """It is being deployed anew; whoever waits for it goes on waiting, whatever its attempts come to."""
     restarts: list[float] = field(default_factory=list)
     """When it was recovered, by the monotonic clock."""
+    shuffles: ShuffleCoordinator = field(default_factory=ShuffleCoordinator)
 
     @property
     def phase(self) -> str:
@@ -119,7 +122,8 @@ class Coordinator:
     def register(self, spec: JobSpec) -> None:
         """Make a job known before it is deployed."""
         with self._lock:
-            self._jobs[spec.job_id] = Job(spec)
+            job = self._jobs[spec.job_id] = Job(spec)
+            job.shuffles.initialize(spec, job.generation)
 
     def deploy(self, job_id: str) -> None:
         """Start the next attempt of a job; returns when all its tasks run.
@@ -209,17 +213,31 @@ class Coordinator:
             t.task_id: self._own.agent_id if t.pinned else agents[t.index % len(agents)].agent_id
             for t in job.spec.tasks
         }
+        locations = {a.agent_id: a.location for a in (self._own, *agents)}
         with self._lock:
             if job.generation > generation:
                 text = f"attempt {generation} of job {job_id!r} has been overtaken by {job.generation}"
                 raise JobError(text)
             job.generation = generation
             job.placement = placement
+            job.shuffles.reinitialize(generation)
+            job.shuffles.set_task_locations(placement, locations)
         self._tables.place(job_id, generation, placement)
         return placement
 
+    def register_shuffles(self, job_id: str, generation: int) -> None:
+        """Make the job's edges known to every agent that has tasks of it, before the first task starts."""
+        shuffles = self._present(job_id, generation)
+        shuffles.register_shuffles_with_agents({a.agent_id: a for a in (self._own, *self._agents())})
+
     def start_tasks(self, job_id: str, generation: int, agent_id: str) -> None:
         """Deploy the tasks placed on `agent_id`."""
+        shuffles = self._present(job_id, generation)
+        tasks, edges = shuffles.tasks_at(agent_id), shuffles.edges_at(agent_id)
+        self._agent(agent_id).call(msg.Deploy(job_id, generation, tasks, edges))
+
+    def _present(self, job_id: str, generation: int) -> ShuffleCoordinator:
+        """Return the shuffles of an attempt, and have its state; JobError if it is not the present one."""
         job = self._known(job_id)
         with self._lock:
             if job.generation != generation:
@@ -227,14 +245,17 @@ class Coordinator:
                 raise JobError(text)
             if job.state is None or job.state.attempt != generation:
                 job.state = self._new_state(job, generation)
-            placement = dict(job.placement)
-        tasks = tuple(t for t in job.spec.tasks if placement[t.task_id] == agent_id)
-        used = {o.edge_id for t in tasks for o in t.outputs} | {
-            i.edge_id for t in tasks for n in t.nodes for i in n.inputs if isinstance(i, FromEdge)
-        }
-        edges = tuple(e for e in job.spec.edges if e.edge_id in used)
-        locations = {t: self._agent(a).location for t, a in placement.items()}
-        self._agent(agent_id).call(msg.Deploy(job_id, generation, tasks, edges, locations))
+            return copy.copy(job.shuffles)
+
+    def shuffle_metrics(self) -> list[tuple[str, ShuffleMetrics]]:
+        """Return the figures of every edge, with its job's id."""
+        figures = [m for agent in (self._own, *self._agents()) for m in agent.metrics()]
+        with self._lock:
+            return [
+                (job.spec.job_id, metrics)
+                for job in self._jobs.values()
+                for metrics in job.shuffles.get_shuffle_metrics(figures).values()
+            ]
 
     def begin(self, job_id: str, generation: int) -> None:
         """Let barriers flow."""

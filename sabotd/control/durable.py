@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID
 
 from sabot.errors import SabotError, error_from_wire
 
-CONTROL_PROTOCOL = "ctl-1"
+CONTROL_PROTOCOL = "ctl-2"
 """Version of the workflows' shape; raise it when their steps change."""
 
 
@@ -23,6 +23,10 @@ class ClusterActions(Protocol):
 
     def place(self, job_id: str, generation: int) -> dict[str, str]:
         """Choose an agent for each task; returns task id to agent id and records it."""
+        ...
+
+    def register_shuffles(self, job_id: str, generation: int) -> None:
+        """Make the job's edges known to all agents that have tasks of it."""
         ...
 
     def start_tasks(self, job_id: str, generation: int, agent_id: str) -> None:
@@ -55,6 +59,16 @@ def _place(job_id: str, generation: int) -> dict[str, str]:
     return _cluster().place(job_id, generation)
 
 
+@DBOS.step(name="register_shuffles")
+def _register_shuffles(job_id: str, generation: int) -> dict[str, object] | None:
+    """Return the error as data; see `_start_tasks`."""
+    try:
+        _cluster().register_shuffles(job_id, generation)
+    except SabotError as error:
+        return error.to_wire()
+    return None
+
+
 @DBOS.step(name="start_tasks")
 def _start_tasks(job_id: str, generation: int, agent_id: str) -> dict[str, object] | None:
     """Return the error as data: a failed start is an answer, which a replay must give again."""
@@ -83,12 +97,13 @@ def _record(job_id: str, generation: int, state: str, error: str | None) -> None
 @DBOS.workflow(name="deploy", max_recovery_attempts=None)
 def _deploy(job_id: str, generation: int) -> dict[str, object] | None:
     placement = _place(job_id, generation)
+    error = _register_shuffles(job_id, generation)
     for agent_id in sorted(set(placement.values())):
-        error = _start_tasks(job_id, generation, agent_id)
-        if error is not None:
-            _stop_tasks(job_id, generation)
-            _record(job_id, generation, "FAILED", str(error["message"]))
-            return error
+        error = error or _start_tasks(job_id, generation, agent_id)
+    if error is not None:
+        _stop_tasks(job_id, generation)
+        _record(job_id, generation, "FAILED", str(error["message"]))
+        return error
     _record(job_id, generation, "RUNNING", None)
     _begin(job_id, generation)
     return None

@@ -67,7 +67,8 @@ class Agent:
 
     def deploy(self, attempt: int, *relations: str) -> None:
         tasks = tuple(task(i, relation) for i, relation in enumerate(relations))
-        self.runtime.deploy(msg.Deploy("j", attempt, tasks, (), {t.task_id: "a" for t in tasks}))
+        self.runtime.register_shuffles(msg.RegisterShuffles("j", attempt, (), {t.task_id: "a" for t in tasks}))
+        self.runtime.deploy(msg.Deploy("j", attempt, tasks, ()))
 
     def held(self) -> tuple[dict[str, int], list[str], list[Path]]:
         """What is left: attempts, threads of tasks, files."""
