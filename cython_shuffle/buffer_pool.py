@@ -8,9 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sabot.errors import SabotError, ShuffleError
+
+_TRIED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Lane:
     used_bytes: int = 0
     batches: int = 0
     error: SabotError | None = None
+    waiting: deque[_Waiter] = field(default_factory=deque)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +53,7 @@ class _Waiter:
     nbytes: int
     done: threading.Event = field(default_factory=threading.Event)
     granted: bool = False
+    on_grant: Callable[[], None] | None = None
 
 
 class BufferPool:
@@ -73,7 +79,7 @@ class BufferPool:
         self.lane_bytes = lane_bytes if lane_bytes is not None else max(1, limit_bytes // 4)
         self._lock = threading.Lock()
         self._owners: dict[str, _Owner] = {}
-        self._waiting: deque[_Waiter] = deque()
+        self._waiting: dict[int, _Waiter] = {}
         self._used_bytes = 0
         self._peak_bytes = 0
         self._waits = 0
@@ -100,8 +106,7 @@ class BufferPool:
                 self._take(lane, nbytes)
                 return 0
             waiter = _Waiter(lane, nbytes)
-            self._waiting.append(waiter)
-            self._waits += 1
+            self._await(waiter)
         started_ns = time.monotonic_ns()
         waiter.done.wait()
         waited_ns = time.monotonic_ns() - started_ns
@@ -112,6 +117,21 @@ class BufferPool:
         assert lane.error is not None
         raise _again(lane.error)
 
+    def acquire_later(self, lane: Lane, nbytes: int, on_grant: Callable[[], None]) -> bool:
+        """Take `nbytes` for one batch if there is room, and return whether there was.
+
+        If not, `on_grant` is called once they are booked, on the thread that made room and without any lock held;
+        never if the lane is closed before. Raises as `acquire`.
+        """
+        with self._lock:
+            if lane.error is not None:
+                raise _again(lane.error)
+            if self._admits(lane, nbytes):
+                self._take(lane, nbytes)
+                return True
+            self._await(_Waiter(lane, nbytes, on_grant=on_grant))
+            return False
+
     def release(self, lane: Lane, nbytes: int) -> None:
         """Give back one batch of `nbytes`. Does nothing on a closed lane."""
         with self._lock:
@@ -120,7 +140,8 @@ class BufferPool:
             lane.used_bytes -= nbytes
             lane.batches -= 1
             self._give(lane, nbytes)
-            self._grant()
+            granted = self._grant(lane)
+        _tell(granted)
 
     def close_lane(self, lane: Lane, error: SabotError) -> None:
         """Give back all that `lane` holds and fail those who wait on it with `error`. Idempotent."""
@@ -128,16 +149,18 @@ class BufferPool:
             if lane.error is not None:
                 return
             lane.error = error
-            for waiter in [w for w in self._waiting if w.lane is lane]:
-                self._waiting.remove(waiter)
+            for waiter in lane.waiting:
+                del self._waiting[id(waiter)]
                 waiter.done.set()
+            lane.waiting.clear()
             self._give(lane, lane.used_bytes)
             lane.used_bytes = lane.batches = 0
             owner = self._owners[lane.owner]
             owner.lanes -= 1
             if owner.lanes == 0:
                 del self._owners[lane.owner]
-            self._grant()
+            granted = self._grant(lane)
+        _tell(granted)
 
     def metrics(self) -> PoolMetrics:
         """Return the figures as of now."""
@@ -167,14 +190,45 @@ class BufferPool:
         self._owners[lane.owner].used_bytes -= nbytes
         self._used_bytes -= nbytes
 
-    def _grant(self) -> None:
-        # the releaser books for those who wait: no herd is woken to find that one of them fits
-        for waiter in list(self._waiting):
-            if self._admits(waiter.lane, waiter.nbytes):
-                self._take(waiter.lane, waiter.nbytes)
-                self._waiting.remove(waiter)
-                waiter.granted = True
-                waiter.done.set()
+    def _await(self, waiter: _Waiter) -> None:
+        self._waiting[id(waiter)] = waiter
+        waiter.lane.waiting.append(waiter)
+        self._waits += 1
+
+    def _grant(self, lane: Lane) -> list[_Waiter]:
+        """Book for those who wait and fit; no herd is woken to find that one of them does.
+
+        Those on `lane` come first: only they may enter a full pool. Of the others the first few are tried; one that is
+        passed over has a batch in its own lane, and is tried when that goes.
+        """
+        granted = [w for w in list(lane.waiting) if self._book(w)]
+        misfits = 0
+        for waiter in list(islice(self._waiting.values(), _TRIED + len(granted))):
+            if misfits == _TRIED or self._used_bytes >= self.limit_bytes:
+                break
+            if self._book(waiter):
+                granted.append(waiter)
+            else:
+                misfits += 1
+        return granted
+
+    def _book(self, waiter: _Waiter) -> bool:
+        # in a lane's own order: a small batch must not pass a large one
+        if waiter.lane.waiting[0] is not waiter or not self._admits(waiter.lane, waiter.nbytes):
+            return False
+        self._take(waiter.lane, waiter.nbytes)
+        waiter.lane.waiting.popleft()
+        del self._waiting[id(waiter)]
+        waiter.granted = True
+        return True
+
+
+def _tell(granted: list[_Waiter]) -> None:
+    for waiter in granted:
+        if waiter.on_grant is None:
+            waiter.done.set()
+        else:
+            waiter.on_grant()
 
 
 def _again(error: SabotError) -> SabotError:

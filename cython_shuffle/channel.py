@@ -28,6 +28,7 @@ class Channel:
         self._changed = threading.Condition(self._lock)
         self._frames: deque[tuple[Frame, int]] = deque()
         self._next_sequence = 0
+        self._epoch = 0
         self._listener: Callable[[], None] | None = None
         self._error: SabotError | None = None
         self._ended = False
@@ -69,18 +70,24 @@ class Channel:
     def _append(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
         with self._lock:
             self._raise_if_aborted()
-            if self._ended:
-                raise ShuffleError(f"channel {self.name!r} has ended", hint="nothing follows the end")
-            self._ended = kind is FrameKind.END
-            self._frames.append((Frame(kind, self._next_sequence, batch, barrier), nbytes))
-            self._next_sequence += 1
-            if self._starved_since_ns is not None:
-                self._starved_ns += time.monotonic_ns() - self._starved_since_ns
-                self._starved_since_ns = None
-            self._changed.notify()
+            self._enqueue(kind, batch, barrier, nbytes)
             listener = self._listener
         if listener is not None:
             listener()
+
+    def _enqueue(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
+        """Append; under the lock."""
+        if self._ended:
+            raise ShuffleError(f"channel {self.name!r} has ended", hint="nothing follows the end")
+        self._ended = kind is FrameKind.END
+        if barrier is not None:
+            self._epoch = barrier.epoch
+        self._frames.append((Frame(kind, self._next_sequence, batch, barrier, self._epoch), nbytes))
+        self._next_sequence += 1
+        if self._starved_since_ns is not None:
+            self._starved_ns += time.monotonic_ns() - self._starved_since_ns
+            self._starved_since_ns = None
+        self._changed.notify()
 
     def poll(self) -> Frame | None:
         """Take the next frame, or None if there is none now; raises the error of an aborted channel."""
@@ -134,6 +141,11 @@ class InputChannel:
     def __init__(self, upstream_task: str, channel: Channel) -> None:
         self.upstream_task = upstream_task
         self._channel = channel
+
+    @property
+    def starved_ns(self) -> int:
+        """Nanoseconds that `poll` found nothing, up to now."""
+        return self._channel.starved_ns
 
     def poll(self) -> Frame | None:
         """Return the next frame, or None if there is none yet. Frees its room in the pool.

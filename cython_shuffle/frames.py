@@ -34,9 +34,13 @@ MAX_WATERMARK_US = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One unit on a channel (upstream task to downstream task). `sequence` counts from 0 per channel."""
+    """One unit on a channel (upstream task to downstream task). `sequence` counts from 0 per channel.
+
+    `epoch`: of the barrier itself, or of the channel's last one before data or the end; 0 before the first.
+    """
 
     kind: FrameKind
     sequence: int
     batch: pa.RecordBatch | None = None
     barrier: Barrier | None = None
+    epoch: int = 0

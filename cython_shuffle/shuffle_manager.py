@@ -8,20 +8,24 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+import msgspec
 import pyarrow as pa
 
+from cython_shuffle.batcher import round_bytes_of
 from cython_shuffle.buffer_pool import BufferPool, PoolMetrics
 from cython_shuffle.channel import Channel, InputChannel
 from cython_shuffle.edge import Edge, ShuffleEdgeInfo
-from cython_shuffle.frames import FrameKind
+from cython_shuffle.in_link import ACKNOWLEDGE_ACTION, InLink
 from cython_shuffle.metrics import EdgeMetrics
-from cython_shuffle.remote_input import RemoteInput
-from cython_shuffle.tickets import AbortRequest, FrameHeader, Ticket
-from cython_shuffle.transport import Chunk, FlightEndpoint
+from cython_shuffle.out_link import OutLink
+from cython_shuffle.remote_channels import IncomingChannel, OutgoingChannel
+from cython_shuffle.tickets import Abort, Acknowledgement, FrameHeader, Ticket
+from cython_shuffle.transport import UNIX, Chunk, FlightEndpoint
 from cython_shuffle.wire_format import WireFormat
 from cython_shuffle.writer import ShuffleWriter
 from sabot.errors import ShuffleError
@@ -31,7 +35,11 @@ __all__ = ["DEFAULT_TARGET_BYTES", "EdgeMetrics", "InputChannel", "ShuffleEdgeIn
 DEFAULT_TARGET_BYTES = 1 << 20
 _LEAST_TARGET_BYTES = 64 << 10
 _TARGETS_IN_POOL = 64
-_CANCEL_CHECK_S = 1.0
+_LEAST_ROUND_BYTES = 256 << 10
+_MOST_WINDOW_BYTES = 32 << 20
+_STREAMS = 4
+_WIDE_CHANNELS = 64
+_WINDOWS_IN_POOL = 8
 _NOT_YET_S = 0.25
 _ABORT_ACTION = "shuffle.abort"
 _LET_GO_S = 0.2
@@ -46,19 +54,24 @@ class _Registered:
     edge: Edge
     locations: Mapping[str, str]
     outgoing: dict[tuple[str, str], Channel] = field(default_factory=dict)
-    incoming: dict[tuple[str, str], Channel] = field(default_factory=dict)
+    incoming: dict[tuple[str, str], IncomingChannel] = field(default_factory=dict)
     inputs: dict[str, list[InputChannel]] = field(default_factory=dict)
-    remote: list[RemoteInput] = field(default_factory=list)
+    read_from: list[InLink] = field(default_factory=list)
     writers: dict[str, ShuffleWriter] = field(default_factory=dict)
-    claimed: set[tuple[str, str]] = field(default_factory=set)
-    served: set[tuple[str, str]] = field(default_factory=set)
-    """Channels that a stream to a peer is open for."""
+    written_to: dict[str, OutLink] = field(default_factory=dict)
+    """By the reader's name for the link."""
+    claimed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By which link a channel is read."""
+    reader_at: dict[str, str] = field(default_factory=dict)
+    """Where the reader of a link is."""
 
     def abort(self, error: ShuffleError) -> None:
-        for channel in (*self.outgoing.values(), *self.incoming.values()):
+        for channel in self.outgoing.values():
             channel.abort(error)
-        for remote in self.remote:
-            remote.cancel()
+        for in_link in self.read_from:
+            in_link.abort(error)
+        for out_link in self.written_to.values():
+            out_link.close()
 
 
 class ShuffleManager:
@@ -76,6 +89,9 @@ class ShuffleManager:
         About what a destination should get at once; less where the pool is small.
     register_wait_s : float
         How long a reader waits for a peer to register the edge.
+    reconnect_s : float
+        How long a connection that broke is tried again, and waited for, before it is an error. A Unix socket does not
+        break while both ends live: there it is an error at once.
     """
 
     def __init__(
@@ -86,6 +102,7 @@ class ShuffleManager:
         *,
         target_bytes: int = DEFAULT_TARGET_BYTES,
         register_wait_s: float = 10.0,
+        reconnect_s: float = 3.0,
     ) -> None:
         self.agent_id = agent_id
         self.pool = BufferPool(pool_bytes)
@@ -93,6 +110,7 @@ class ShuffleManager:
         # a small pool is not to be filled by a few large batches
         self._target_bytes = min(target_bytes, max(pool_bytes // _TARGETS_IN_POOL, _LEAST_TARGET_BYTES))
         self._register_wait_s = register_wait_s
+        self._reconnect_s = reconnect_s
         # re-entrant: the collector may end a dropped stream on a thread that holds it
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -106,6 +124,7 @@ class ShuffleManager:
             self._running = True
         self._endpoint.set_stream_handler(self._serve)
         self._endpoint.register_action(_ABORT_ACTION, self._on_abort)
+        self._endpoint.register_action(ACKNOWLEDGE_ACTION, self._on_acknowledge)
 
     def stop(self) -> None:
         """Abort every job, end every thread, free every buffer. Idempotent. The endpoint goes on."""
@@ -156,11 +175,12 @@ class ShuffleManager:
             for up, down in checked.pairs():
                 if locations[up] == own:
                     name = f"{job_id} {edge.edge_id}: {up} to {down}"
-                    registered.outgoing[up, down] = Channel(self.pool, job_id, name)
+                    kind = Channel if locations[down] == own else OutgoingChannel
+                    registered.outgoing[up, down] = kind(self.pool, job_id, name)
             edges[edge.edge_id] = registered
             self._changed.notify_all()
         if present is not None:
-            self._drop(job_id, present, replaced, f"a newer attempt of job {job_id!r} began")
+            self._drop(replaced, f"a newer attempt of job {job_id!r} began")
 
     def unregister(self, job_id: str, attempt: int) -> None:
         """Drop everything of the job if `attempt` is its present one or newer; else do nothing.
@@ -174,7 +194,7 @@ class ShuffleManager:
             del self._attempts[job_id]
             dropped = list(self._edges.pop(job_id).values())
             self._changed.notify_all()
-        self._drop(job_id, present, dropped, f"job {job_id!r} was unregistered at agent {self.agent_id!r}")
+        self._drop(dropped, f"job {job_id!r} was unregistered at agent {self.agent_id!r}")
 
     # -- data
 
@@ -187,7 +207,7 @@ class ShuffleManager:
                 if not channels:
                     raise ShuffleError(f"task {upstream_task!r} does not write edge {edge_id!r} at this agent")
                 registered.writers[upstream_task] = ShuffleWriter(
-                    registered.edge, upstream_task, channels, self._target_bytes
+                    registered.edge, upstream_task, channels, self._round_bytes(registered, len(channels))
                 )
             return registered.writers[upstream_task]
 
@@ -197,38 +217,71 @@ class ShuffleManager:
 
     def read_partition(self, job_id: str, edge_id: str, downstream_task: str) -> list[InputChannel]:
         """Return one input per upstream task, in the edge's order; pulls from peers begin now."""
-        started: list[RemoteInput] = []
         with self._lock:
             registered = self._find(job_id, edge_id)
             if downstream_task in registered.inputs:
                 return registered.inputs[downstream_task]
-            attempt = self._attempts[job_id]
             inputs = []
+            own = self._endpoint.location
             for up, down in registered.edge.pairs():
                 if down != downstream_task:
                     continue
-                channel = registered.outgoing.get((up, down))
-                if channel is None:
-                    channel = Channel(self.pool, job_id, f"{job_id} {edge_id}: {up} to {down}")
-                    ticket = Ticket(job_id, attempt, edge_id, up, down)
-                    remote = RemoteInput(
-                        self._endpoint.clients,
-                        registered.locations[up],
-                        ticket,
-                        registered.edge,
-                        channel,
-                        self._register_wait_s,
-                    )
-                    registered.remote.append(remote)
-                    started.append(remote)
-                registered.incoming[up, down] = channel
-                inputs.append(InputChannel(up, channel))
+                if registered.locations[up] == own:
+                    inputs.append(InputChannel(up, registered.outgoing[up, down]))
+                    continue
+                if (up, down) not in registered.incoming:
+                    self._pull(job_id, registered, registered.locations[up])
+                inputs.append(InputChannel(up, registered.incoming[up, down]))
             if not inputs:
                 raise ShuffleError(f"task {downstream_task!r} does not read edge {edge_id!r}")
             registered.inputs[downstream_task] = inputs
-            for remote in started:
-                remote.start()
         return inputs
+
+    def _round_bytes(self, registered: _Registered, n_channels: int) -> int:
+        # every channel can always hold one part: one round of every writer must fit into half the pool
+        writers_here = len({up for up, _ in registered.outgoing})
+        fair_bytes = max(self.pool.limit_bytes // (2 * writers_here), _LEAST_ROUND_BYTES)
+        return min(round_bytes_of(self._target_bytes, n_channels), fair_bytes)
+
+    def _pull(self, job_id: str, registered: _Registered, location: str) -> None:
+        """Begin to pull all channels between the tasks at `location` and those here. Under the lock."""
+        info = registered.edge.info
+        where = registered.locations
+        down_here = [d for d in info.downstream if where[d] == self._endpoint.location]
+        up_there = tuple(u for u in info.upstream if where[u] == location)
+        pairs = _pairs_between(registered.edge, up_there, down_here)
+        n_channels = len(pairs)
+        down_here = list(dict.fromkeys(down for _, down in pairs))
+        # a few streams keep a few cores busy; a wide graph gets by with one
+        n_streams = min(_STREAMS, len(down_here)) if n_channels <= _WIDE_CHANNELS else 1
+        window_bytes = min(_MOST_WINDOW_BYTES, self.pool.limit_bytes // _WINDOWS_IN_POOL) // n_channels
+        for stream in range(n_streams):
+            ticket = Ticket(
+                job_id=job_id,
+                attempt=self._attempts[job_id],
+                edge_id=info.edge_id,
+                upstream=up_there,
+                downstream=tuple(down_here[stream::n_streams]),
+                link=uuid.uuid4().hex,
+                window_bytes=window_bytes,
+            )
+            self._open_link(registered, location, ticket)
+
+    def _open_link(self, registered: _Registered, location: str, ticket: Ticket) -> None:
+        pairs = _pairs_between(registered.edge, ticket.upstream, ticket.downstream)
+        names = [f"{ticket.job_id} {ticket.edge_id}: {up} to {down}" for up, down in pairs]
+        link = InLink(
+            self._endpoint.clients,
+            location,
+            msgspec.structs.replace(ticket, received=(0,) * len(pairs)),
+            registered.edge,
+            lambda i, on_admitted: IncomingChannel(self.pool, ticket.job_id, names[i], on_admitted),
+            self._register_wait_s,
+            0.0 if location.startswith(UNIX) else self._reconnect_s,
+        )
+        registered.read_from.append(link)
+        registered.incoming.update(zip(pairs, link.channels, strict=True))
+        link.start()
 
     def metrics(self) -> list[EdgeMetrics]:
         """Return the figures of every edge registered here."""
@@ -255,7 +308,7 @@ class ShuffleManager:
                         bytes=sum(w.bytes for w in writers),
                         batches=sum(w.batches for w in writers),
                         wait_up_ns=sum(w.wait_ns for w in writers),
-                        wait_down_ns=sum(c.starved_ns for c in registered.incoming.values()),
+                        wait_down_ns=sum(c.starved_ns for inputs in registered.inputs.values() for c in inputs),
                         rows_by_task=rows_by_task,
                     )
                 )
@@ -276,18 +329,34 @@ class ShuffleManager:
     def _serve(self, data: bytes, is_cancelled: Callable[[], bool]) -> tuple[pa.Schema, Iterator[Chunk]]:
         ticket = Ticket.from_bytes(data)
         registered = self._await_registration(ticket)
-        pair = (ticket.upstream, ticket.downstream)
         with self._lock:
+            link = registered.written_to.get(ticket.link)
+            if link is None:
+                link = self._claim(registered, ticket)
+        connection = link.attach(ticket)
+        chunks = self._send(registered, link, connection, is_cancelled)
+        wire_schema, _ = next(chunks)
+        return wire_schema, cast("Iterator[Chunk]", chunks)
+
+    def _claim(self, registered: _Registered, ticket: Ticket) -> OutLink:
+        """Give the channels that `ticket` asks for to its link. Under the lock."""
+        pairs = _pairs_between(registered.edge, ticket.upstream, ticket.downstream)
+        channels = []
+        for pair in pairs:
             channel = registered.outgoing.get(pair)
-            if channel is None:
+            if not isinstance(channel, OutgoingChannel):
                 raise ShuffleError(f"edge {ticket.edge_id!r} has no channel from {pair[0]!r} to {pair[1]!r} here")
             if pair in registered.claimed:
                 raise ShuffleError(f"channel {channel.name!r} is being read already", hint="frames are sent once")
-            registered.claimed.add(pair)
-            registered.served.add(pair)
-        chunks = self._send(registered, pair, channel, is_cancelled)
-        wire_schema, _ = next(chunks)
-        return wire_schema, cast("Iterator[Chunk]", chunks)
+            channels.append(channel)
+        if not channels:
+            raise ShuffleError(f"a ticket for edge {ticket.edge_id!r} names none of its channels")
+        reconnect_s = 0.0 if self._endpoint.location.startswith(UNIX) else self._reconnect_s
+        link = OutLink(ticket.link, channels, reconnect_s)
+        registered.claimed.update(dict.fromkeys(pairs, ticket.link))
+        registered.written_to[ticket.link] = link
+        registered.reader_at[ticket.link] = registered.locations[pairs[0][1]]
+        return link
 
     def _await_registration(self, ticket: Ticket) -> _Registered:
         deadline = time.monotonic() + _NOT_YET_S
@@ -309,77 +378,79 @@ class ShuffleManager:
                 self._changed.wait(left)
 
     def _send(
-        self,
-        registered: _Registered,
-        pair: tuple[str, str],
-        channel: Channel,
-        is_cancelled: Callable[[], bool],
+        self, registered: _Registered, link: OutLink, connection: int, is_cancelled: Callable[[], bool]
     ) -> Iterator[tuple[pa.Schema, None] | Chunk]:
         """Give the schema, then the chunks. A generator that has begun always comes to its end, also when dropped."""
-        epoch = 0
-        ended = False
         edge_id = registered.edge.info.edge_id
         wire = WireFormat(registered.edge.info.schema)
+        frames = link.frames(connection, is_cancelled)
         try:
             yield wire.schema, None
-            while not ended:
-                frame = channel.take(_CANCEL_CHECK_S)
-                if frame is None:
-                    if is_cancelled():
-                        break
-                    continue
-                if frame.barrier is not None:
-                    epoch = frame.barrier.epoch
-                header = FrameHeader(edge_id, frame.kind, frame.sequence, epoch, frame.barrier)
+            for channel, frame in frames:
+                header = FrameHeader(edge_id, frame.kind, frame.sequence, frame.epoch, frame.barrier, channel)
                 rows = wire.encode(frame.batch) if frame.batch is not None else wire.empty
                 yield rows, header.to_bytes()
-                ended = frame.kind is FrameKind.END
         finally:
-            if not ended:
-                channel.abort(ShuffleError(f"the reader of channel {channel.name!r} is gone"))
+            link.detach(connection)
             with self._lock:
-                registered.served.discard(pair)
                 self._changed.notify_all()
+
+    def _on_acknowledge(self, body: bytes) -> bytes:
+        message = Acknowledgement.from_bytes(body)
+        with self._lock:
+            links = [e.written_to.get(message.link) for edges in self._edges.values() for e in edges.values()]
+        # a link that is not there was of an attempt that is over
+        for link in links:
+            if link is not None:
+                link.acknowledge(message.admitted)
+                if message.gone is not None:
+                    link.fail(message.gone)
+        return b""
 
     # -- the end of an attempt
 
-    def _drop(self, job_id: str, attempt: int, dropped: list[_Registered], reason: str) -> None:
+    def _drop(self, dropped: list[_Registered], reason: str) -> None:
         error = ShuffleError(reason)
         for registered in dropped:
             registered.abort(error)
         if not self._wait_until_unserved(dropped, _LET_GO_S):
             # a stream whose reader takes nothing is stuck in the socket, where only the reader's side can end it
-            self._ask_readers_to_let_go(job_id, attempt, dropped, reason)
+            self._ask_readers_to_let_go(dropped, reason)
             self._wait_until_unserved(dropped, _ABORT_TIMEOUT_S)
         deadline = time.monotonic() + _JOIN_S
         for registered in dropped:
-            for remote in registered.remote:
-                remote.join(max(0.0, deadline - time.monotonic()))
+            for link in registered.read_from:
+                link.join(max(0.0, deadline - time.monotonic()))
 
     def _wait_until_unserved(self, dropped: list[_Registered], timeout_s: float) -> bool:
         with self._lock:
-            return self._changed.wait_for(lambda: not any(r.served for r in dropped), timeout_s)
+            return self._changed.wait_for(
+                lambda: not any(link.streaming for r in dropped for link in r.written_to.values()), timeout_s
+            )
 
-    def _ask_readers_to_let_go(self, job_id: str, attempt: int, dropped: list[_Registered], reason: str) -> None:
-        with self._lock:
-            by_location: dict[str, list[Ticket]] = {}
-            for registered in dropped:
-                for up, down in registered.served:
-                    ticket = Ticket(job_id, attempt, registered.edge.info.edge_id, up, down)
-                    by_location.setdefault(registered.locations[down], []).append(ticket)
-        for location, tickets in by_location.items():
-            body = AbortRequest(tuple(tickets), reason).to_bytes()
+    def _ask_readers_to_let_go(self, dropped: list[_Registered], reason: str) -> None:
+        by_location: dict[str, list[str]] = {}
+        for registered in dropped:
+            for name, link in registered.written_to.items():
+                if link.streaming:
+                    by_location.setdefault(registered.reader_at[name], []).append(name)
+        for location, links in by_location.items():
             # a reader that is dead or frozen is the transport's to bury
             with contextlib.suppress(ShuffleError):
+                body = Abort(tuple(links), reason).to_bytes()
                 self._endpoint.clients.call_action(location, _ABORT_ACTION, body, _ABORT_TIMEOUT_S)
 
     def _on_abort(self, body: bytes) -> bytes:
-        request = AbortRequest.from_bytes(body)
+        request = Abort.from_bytes(body)
         error = ShuffleError(request.reason)
         with self._lock:
-            remote = [r for edges in self._edges.values() for e in edges.values() for r in e.remote]
-        for one in remote:
-            if one.ticket in request.tickets:
-                one.channel.abort(error)
-                one.cancel()
+            links = [r for edges in self._edges.values() for e in edges.values() for r in e.read_from]
+        for link in links:
+            if link.link_id in request.links:
+                link.abort(error)
         return b""
+
+
+def _pairs_between(edge: Edge, upstream: Collection[str], downstream: Collection[str]) -> list[tuple[str, str]]:
+    up_names, down_names = set(upstream), set(downstream)
+    return [(u, d) for u, d in edge.pairs() if u in up_names and d in down_names]

@@ -1,73 +1,91 @@
-"""What is written on the wire beside Arrow: tickets that ask for a channel, and the header of each frame."""
+"""What is written on the wire beside Arrow: tickets, acknowledgements, and the header of each frame."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
 from cython_shuffle.frames import Barrier, FrameKind
 from sabot.errors import ShuffleError
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
-# version, kind, flags, sequence, epoch, watermark; the edge id follows in UTF-8
-_HEADER = struct.Struct("<BBBQqq")
+# version, kind, flags, channel, sequence, epoch, watermark; the edge id follows in UTF-8
+_HEADER = struct.Struct("<BBBIQqq")
 _FINAL, _CHECKPOINT, _HAS_WATERMARK = 1, 2, 4
 
 
-class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """Asks the agent of `upstream` for the frames of one channel of one attempt."""
+class _Message(msgspec.Struct, frozen=True, array_like=True):
+    """Travels as MessagePack."""
+
+    def to_bytes(self) -> bytes:
+        """Return the message as it travels."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a message; raises ShuffleError if it is none."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            text = f"a message ({cls.__name__.lower()}) that cannot be read: {error}"
+            raise ShuffleError(text, hint="are both agents of one version") from error
+
+
+class Ticket(_Message, frozen=True, array_like=True):
+    """Asks the agent of `upstream` for the channels of one attempt between those tasks and `downstream`.
+
+    `link` is the reader's name for the link, `connection` counts its connections from 0, and `received` the frames that
+    it has of each channel, in the order of the edge's pairs: with them it goes on after a connection broke.
+    `window_bytes`: what may be under way on a channel, beyond one frame.
+    """
 
     job_id: str
     attempt: int
     edge_id: str
-    upstream: str
-    downstream: str
-
-    def to_bytes(self) -> bytes:
-        """Return the ticket as it travels."""
-        return msgspec.msgpack.encode(self)
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Ticket:
-        """Read a ticket; raises ShuffleError if it is none."""
-        try:
-            return msgspec.msgpack.decode(data, type=Ticket)
-        except msgspec.MsgspecError as error:
-            text = f"a ticket that cannot be read: {error}"
-            raise ShuffleError(text, hint="are both agents of one version") from error
+    upstream: tuple[str, ...]
+    downstream: tuple[str, ...]
+    link: str
+    window_bytes: int
+    connection: int = 0
+    received: tuple[int, ...] = ()
 
 
-class AbortRequest(msgspec.Struct, frozen=True, array_like=True):
-    """Asks a reader to give up the channels of `tickets`."""
+class Acknowledgement(_Message, frozen=True, array_like=True):
+    """Tells the writer's agent, for channels of `link`, how many frames the reader has booked room for.
 
-    tickets: tuple[Ticket, ...]
+    With `gone`, why the reader gives the link up.
+    """
+
+    link: str
+    admitted: tuple[tuple[int, int], ...]
+    gone: str | None = None
+
+
+class Abort(_Message, frozen=True, array_like=True):
+    """Asks a reader to give up `links`."""
+
+    links: tuple[str, ...]
     reason: str
-
-    def to_bytes(self) -> bytes:
-        """Return the request as it travels."""
-        return msgspec.msgpack.encode(self)
-
-    @staticmethod
-    def from_bytes(data: bytes) -> AbortRequest:
-        """Read a request; raises ShuffleError if it is none."""
-        try:
-            return msgspec.msgpack.decode(data, type=AbortRequest)
-        except msgspec.MsgspecError as error:
-            raise ShuffleError(f"an abort request that cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """What travels with each frame. `epoch`: of the barrier itself, or of the last one before data or the end."""
+    """What travels with each frame.
+
+    `epoch`: of the barrier itself, or of the channel's last one before data or the end. `channel`: its place in the
+    ticket.
+    """
 
     edge_id: str
     kind: FrameKind
     sequence: int
     epoch: int
     barrier: Barrier | None = None
+    channel: int = 0
 
     def to_bytes(self) -> bytes:
         """Return the header as it travels."""
@@ -77,14 +95,14 @@ class FrameHeader:
             if self.barrier.watermark_us is not None:
                 flags |= _HAS_WATERMARK
                 watermark_us = self.barrier.watermark_us
-        head = _HEADER.pack(WIRE_VERSION, self.kind, flags, self.sequence, self.epoch, watermark_us)
+        head = _HEADER.pack(WIRE_VERSION, self.kind, flags, self.channel, self.sequence, self.epoch, watermark_us)
         return head + self.edge_id.encode()
 
     @staticmethod
     def from_bytes(data: bytes) -> FrameHeader:
         """Read a header; raises ShuffleError if it is none."""
         try:
-            version, kind, flags, sequence, epoch, watermark_us = _HEADER.unpack_from(data)
+            version, kind, flags, channel, sequence, epoch, watermark_us = _HEADER.unpack_from(data)
             edge_id = data[_HEADER.size :].decode()
             frame_kind = FrameKind(kind)
         except (struct.error, ValueError) as error:
@@ -101,4 +119,4 @@ class FrameHeader:
                 final=bool(flags & _FINAL),
                 checkpoint=bool(flags & _CHECKPOINT),
             )
-        return FrameHeader(edge_id, frame_kind, sequence, epoch, barrier)
+        return FrameHeader(edge_id, frame_kind, sequence, epoch, barrier, channel)

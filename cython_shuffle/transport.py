@@ -218,6 +218,8 @@ class RemoteStream:
         self._reader = reader
         self._location = location
         self.schema: pa.Schema = reader.schema
+        self.broken = False
+        """Whether `read` failed because the connection broke, rather than by a word of the peer."""
 
     def read(self) -> Chunk | None:
         """Wait for the next chunk; None at the end of the stream.
@@ -232,6 +234,7 @@ class RemoteStream:
         except StopIteration:
             return None
         except (flight.FlightError, pa.ArrowException, OSError) as error:
+            self.broken = isinstance(error, flight.FlightUnavailableError) and not error.extra_info
             raise _from_flight(error, self._location) from error
         header = chunk.app_metadata
         return chunk.data, header.to_pybytes() if header is not None else b""

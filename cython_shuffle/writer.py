@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
-from cython_shuffle.batcher import Batcher, round_bytes_of
+from cython_shuffle.batcher import Batcher
 from cython_shuffle.channel import Channel
 from cython_shuffle.edge import Edge
 from cython_shuffle.frames import Barrier
@@ -20,14 +20,14 @@ class ShuffleWriter:
     Within a channel rows keep the order in which they were written.
     """
 
-    def __init__(self, edge: Edge, upstream_task: str, channels: Mapping[str, Channel], target_bytes: int) -> None:
+    def __init__(self, edge: Edge, upstream_task: str, channels: Mapping[str, Channel], round_bytes: int) -> None:
         self.edge_id = edge.info.edge_id
         self.upstream_task = upstream_task
         self._tasks = tuple(channels)
         self._channels = tuple(channels.values())
         self._check = SchemaCheck(edge.info.schema, f"edge {self.edge_id!r}")
         self._partitioner = edge.partitioner(edge.info.upstream.index(upstream_task))
-        self._batcher = Batcher(round_bytes_of(target_bytes, len(self._channels)))
+        self._batcher = Batcher(round_bytes)
         self._rows = [0] * len(self._channels)
         self.bytes = 0
         self.batches = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -14,8 +15,8 @@ DATA, BARRIER, END = FrameKind.DATA, FrameKind.BARRIER, FrameKind.END
 EMPTY = rows(0, 0)
 
 
-def data(sequence, epoch=0, edge_id="e"):
-    return rows(sequence, 1), FrameHeader(edge_id, DATA, sequence, epoch).to_bytes()
+def data(sequence, epoch=0, edge_id="e", channel=0):
+    return rows(sequence, 1), FrameHeader(edge_id, DATA, sequence, epoch, channel=channel).to_bytes()
 
 
 def barrier(sequence, epoch):
@@ -47,7 +48,9 @@ def read(make_agent):
             while not frames or frames[-1].kind is not END:
                 frames.append(next_frame(channel))
         finally:
-            assert tickets == [Ticket("mv:j", 7, "e", "e-up/0", "e-down/0")]
+            (ticket,) = tickets
+            assert msgspec.structs.astuple(ticket)[:5] == ("mv:j", 7, "e", ("e-up/0",), ("e-down/0",))
+            assert (ticket.connection, ticket.received) == (0, (0,))
         return frames
 
     return run
@@ -67,6 +70,7 @@ def test_a_good_stream(read):
         ([data(0)], "ended before its end frame, after 1 frames"),
         ([], "ended before its end frame, after 0 frames"),
         ([data(0, edge_id="other")], "of edge 'other' came on edge 'e'"),
+        ([data(0), data(1, channel=1)], "came on channel 1 of 1"),
         ([data(0), barrier(1, 5), data(2, 4)], "of epoch 4 came in epoch 5"),
         ([barrier(0, 5), barrier(1, 4)], "epoch 4 came after that of epoch 5"),
         ([end(0), data(1)], "came after the end"),

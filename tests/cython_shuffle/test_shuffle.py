@@ -12,7 +12,7 @@ from cython_shuffle.frames import MAX_WATERMARK_US, Barrier, FrameKind
 from cython_shuffle.shuffle_manager import ShuffleEdgeInfo
 from sabot.errors import ShuffleError
 from tests.support.arrow_cases import CASES
-from tests.support.shuffle_io import SCHEMA, edge, locations, next_frame, read_all, rows
+from tests.support.shuffle_io import SCHEMA, edge, locations, next_frame, read_all, rows, wait_until
 
 WAYS = ["memory", "unix", "tcp", "tls"]
 
@@ -231,7 +231,7 @@ def test_a_slow_reader_stops_the_writer_and_memory_stays(pair):
         metrics = agent.manager.pool_metrics()
         # the limit, and at most a batch a channel above it
         assert metrics.peak_bytes <= metrics.limit_bytes + 4 * batch.nbytes
-        assert metrics.used_bytes == 0
+        wait_until(lambda pool=agent.manager.pool: pool.metrics().used_bytes == 0)
     assert up.manager.metrics()[0].wait_up_ns > 0
 
 

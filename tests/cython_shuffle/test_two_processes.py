@@ -15,7 +15,7 @@ import pytest
 
 from cython_shuffle.frames import Barrier
 from sabot.errors import ShuffleError
-from tests.support.shuffle_io import edge, next_frame, read_all, rows
+from tests.support.shuffle_io import edge, next_frame, read_all, rows, wait_until
 
 JOB = "mv:j"
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_rows_go_there_and_come_back(here, peer, first, second):
     expected = [i * 100_000 + e * 10_000 + n for i in range(3) for e in range(1, 6) for n in range(3000)]
     assert keys == Counter(expected)
     assert peer.do("figures")["errors"] == []
-    assert peer.do("figures")["used_bytes"] == 0
+    wait_until(lambda: peer.do("figures")["used_bytes"] == 0)
 
 
 def test_back_pressure_reaches_the_other_process(here, peer):
@@ -145,8 +145,7 @@ def test_a_killed_reader_fails_the_writer(here, peer):
     writer.write(rows(0, 10))
     writer.barrier(Barrier(1))
     # taken by the reader's process, so the stream is open
-    while here.manager.pool_metrics().used_bytes:
-        threading.Event().wait(0.005)
+    wait_until(lambda: here.manager.pool_metrics().used_bytes == 0)
     peer.kill()
     with pytest.raises(ShuffleError, match="is gone"):
         while True:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -53,6 +54,14 @@ class Received:
     @property
     def keys(self) -> list[int]:
         return [k for b in self.batches for k in b["k"].to_pylist()]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread or process brings about."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        threading.Event().wait(0.002)
 
 
 def next_frame(channel: InputChannel) -> Frame:
