@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -15,37 +12,8 @@ import pytest
 
 from cython_shuffle.frames import Barrier
 from sabot.errors import ShuffleError
-from tests.support.shuffle_io import edge, next_frame, read_all, rows, wait_until
-
-JOB = "mv:j"
-ROOT = Path(__file__).parents[2]
-
-
-class PeerProcess:
-    def __init__(self, location: str, pool_bytes: int, clients) -> None:
-        self.location = location
-        self._clients = clients
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.shuffle_peer", location, str(pool_bytes)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def do(self, action: str, **arguments):
-        return json.loads(self._clients.call_action(self.location, action, json.dumps(arguments).encode()))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def close(self) -> int:
-        self.process.stdin.close()
-        status = self.process.wait(30)
-        self.process.stdout.close()
-        return status
+from tests.support.shuffle_io import next_frame, read_all, rows, wait_until
+from tests.support.shuffle_process import JOB, PeerProcess, connect
 
 
 @pytest.fixture
@@ -58,15 +26,6 @@ def peer(here, tmp_path):
     peer = PeerProcess(f"grpc+unix://{tmp_path}/peer.sock", 4 << 20, here.endpoint.clients)
     yield peer
     peer.close()
-
-
-def connect(here, peer, name, kind, n_up, n_down, *, up_here):
-    info = edge(name, kind, n_up, n_down)
-    up, down = (here.location, peer.location) if up_here else (peer.location, here.location)
-    where = dict.fromkeys(info.upstream, up) | dict.fromkeys(info.downstream, down)
-    here.manager.register_shuffle(JOB, 1, info, where)
-    peer.do("register", name=name, kind=kind, n_up=n_up, n_down=n_down, locations=where)
-    return info
 
 
 @pytest.mark.parametrize(("first", "second"), [("HASH", "REBALANCE"), ("REBALANCE", "HASH")])

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+
 from cython_shuffle.frames import Barrier, FrameKind
 from cython_shuffle.shuffle_manager import ShuffleManager
 from cython_shuffle.transport import FlightEndpoint
@@ -44,14 +46,22 @@ class Peer:
     def register(self, name: str, kind: str, n_up: int, n_down: int, locations: dict[str, str]) -> None:
         self.manager.register_shuffle(JOB, 1, edge(name, kind, n_up, n_down), locations)
 
-    def write(self, name: str, task: str, start: int, batches: int, size: int) -> None:
-        """Write `batches` of `size` rows, a barrier after each, then the end; 0 batches: for ever."""
+    def write(self, name: str, task: str, start: int, batches: int, size: int, key: int | None = None) -> None:
+        """Write `batches` of `size` rows, a barrier after each, then the end; 0 batches: for ever.
+
+        With `key` all rows but a twentieth have it.
+        """
 
         def work() -> None:
             writer = self.manager.writer(JOB, name, task)
             epoch = 0
             while batches == 0 or epoch < batches:
-                writer.write(rows(start + epoch * size, size))
+                batch = rows(start + epoch * size, size)
+                if key is not None:
+                    ks = batch["k"].to_pylist()
+                    skewed = pa.array([k if k % 20 == 0 else key for k in ks], pa.int64())
+                    batch = pa.RecordBatch.from_arrays([skewed, *batch.columns[1:]], schema=batch.schema)
+                writer.write(batch)
                 epoch += 1
                 writer.barrier(Barrier(epoch))
             writer.end()
