@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -37,7 +38,8 @@ from sabotd.state.store import Store
 log = logging.getLogger("sabot.cluster")
 
 OWN_AGENT = "sabotd"
-_SOCKET_FOLDER_LENGTH = 80
+_SOCKET_FOLDER = re.compile(r"[\w/.~-]{1,80}", re.ASCII)
+"""Sockets have a length limit of about a hundred characters, and stand in addresses; a data folder may be anything."""
 
 
 class Cluster:
@@ -68,9 +70,8 @@ class Cluster:
             shutil.rmtree(state_dir, ignore_errors=True)
             state_dir.mkdir(parents=True)
         self._state_dir = state_dir
-        # sockets have a length limit of about a hundred characters, which a data folder may exceed
-        short = len(str(scratch)) < _SOCKET_FOLDER_LENGTH
-        self._run_dir = scratch if short else Path(tempfile.mkdtemp(prefix="sabot-"))
+        fits = _SOCKET_FOLDER.fullmatch(str(scratch)) is not None
+        self._run_dir = scratch if fits else Path(tempfile.mkdtemp(prefix="sabot-"))
         count = config.agents.resolved_count()
         machine_mb = psutil.virtual_memory().total >> 20
         agent_mb = (config.agents.memory_limit_bytes >> 20) or max(512, machine_mb // 2 // count)

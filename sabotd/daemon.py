@@ -89,7 +89,7 @@ def run_daemon(
 
 
 def _watch_stdin(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     stop.set()
 

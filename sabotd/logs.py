@@ -42,4 +42,5 @@ def configure_logging(level: str, form: str, *, process: str) -> None:
     root.setLevel(level.upper())
     # chatty about every workflow and start-up of theirs; ours say what matters
     logging.getLogger("dbos").setLevel(logging.ERROR if level != "debug" else logging.INFO)
-    logging.getLogger("sqlalchemy").setLevel(logging.WARNING)
+    for name in ("sqlalchemy", "sqlglot"):
+        logging.getLogger(name).setLevel(logging.WARNING)

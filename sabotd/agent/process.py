@@ -116,7 +116,8 @@ def run_agent(
         os.close(ready_fd)
 
     def watch_parent() -> None:
-        while sys.stdin.buffer.read(4096):
+        # not the buffered reader: its lock, held at the process's end, would be a fatal error
+        while os.read(sys.stdin.fileno(), 4096):
             pass
         stop.set()
 

@@ -107,7 +107,8 @@ class Coordinator:
     def stop(self) -> None:
         """End the thread; jobs are left as they are."""
         self._inbox.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._stopper.shutdown(wait=True, cancel_futures=True)
 
     def alive(self) -> bool:

@@ -80,6 +80,21 @@ def test_sigterm_ends_it_cleanly_with_its_agents(start: Start) -> None:
     assert "stopped" in log
 
 
+@pytest.mark.parametrize("folder", ["it's a földer, 100 %", "d" * 120])
+def test_any_folder_may_hold_the_data(start: Start, folder: str) -> None:
+    daemon = start(data=folder)
+    with sabot.connect(daemon.location) as db:
+        for statement in (
+            "CREATE TABLE t (a INT)",
+            "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t GROUP BY a",
+            "INSERT INTO t VALUES (1)",
+            "FLUSH",
+        ):
+            db.sql(statement)
+        assert db.sql("SELECT n FROM v").fetchall() == [(1,)]
+    assert daemon.end() == 0
+
+
 def test_tables_and_views_survive_a_restart_and_a_kill(start: Start, tmp_path: Path) -> None:
     daemon = start()
     with sabot.connect(daemon.location) as db:
