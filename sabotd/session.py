@@ -69,7 +69,9 @@ class SqlSession:
             case Show():
                 return self._show(statement)
             case Describe():
-                return Done("DESCRIBE", rows=show.describe(self._object(statement.name, statement.text)))
+                system = system_tables.describe(self._cluster, statement.name)
+                rows = system if system is not None else show.describe(self._object(statement.name, statement.text))
+                return Done("DESCRIBE", rows=rows)
             case Explain():
                 return Done("EXPLAIN", rows=self._explain(statement))
             case SetOption():

@@ -30,6 +30,17 @@ def refresh(cluster: Cluster, sql: str) -> None:
             cluster.store.put_system_table(name, _CATALOG[name](cluster))
 
 
+def describe(cluster: Cluster, name: str) -> pa.Table | None:
+    """List the columns of a system table; None if `name` is none."""
+    schema, _, table = name.rpartition(".")
+    if name != "sabot_errors" and (schema != "sabot_catalog" or table not in _CATALOG):
+        return None
+    refresh(cluster, name)
+    with cluster.store.reader() as con:
+        found = con.execute(f"DESCRIBE {name}").fetchall()
+    return pa.table({"column": [r[0] for r in found], "type": [r[1] for r in found]})
+
+
 def infos(cluster: Cluster) -> list[TableInfo]:
     """List them as metadata calls do."""
     with cluster.store.reader() as con:

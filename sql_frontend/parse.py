@@ -144,7 +144,10 @@ def _parse(cur: Cursor, span: Span) -> Statement:
         case "DESCRIBE" | "DESC":
             cur.at += 1
             cur.accept_one({"TABLE", "VIEW", "SOURCE", "SINK"})
-            name = cur.relation_name("the name of what to describe")
+            schema = "sabot_catalog." if cur.accept("SABOT_CATALOG") else ""
+            if schema:
+                cur.expect_symbol(".")
+            name = schema + cur.relation_name("the name of what to describe")
             cur.finish()
             return Describe(name, cur.text, span)
         case "EXPLAIN":

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from sabot.errors import SqlError
 from tests.support.fix_server import Server
 
 
@@ -176,3 +177,11 @@ def test_bad_records_are_kept_and_the_job_goes_on(server: Server, tmp_path: Path
     assert Counter(errors) == Counter([("orders", '{"id": oops}'), ("orders", '{"id": 3, "amount": "x"}')])
     ((bad,),) = server.rows("SELECT bad_records FROM sabot_catalog.jobs WHERE job = 'mv:n'")
     assert bad == 2
+
+
+def test_system_tables_are_described(server: Server) -> None:
+    for name in ("sabot_errors", "sabot_catalog.jobs", "sabot_catalog.relations", "sabot_catalog.shuffle_edges"):
+        columns = server.db.sql(f"SELECT * FROM {name}").schema.names
+        assert [row[0] for row in server.rows(f"DESCRIBE {name}")] == columns
+    with pytest.raises(SqlError, match="sabot_catalog[.]nope' does not exist"):
+        server.rows("DESCRIBE sabot_catalog.nope")
