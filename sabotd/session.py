@@ -93,6 +93,7 @@ class SqlSession:
             check_select(connection, statement.sql)
             system_tables.refresh(self._cluster, statement.sql)
             result = QueryResult(connection, statement.sql, parameters)
+            result.notices = show.standing_still(self._cluster, statement.sql)
         except duckdb.Error as error:
             connection.close()
             raise self._query_problem(error, statement.sql) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from sabot import __version__
+from sabot.schema import quote
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
 from sabotd.control.coordinator import Job
@@ -19,6 +21,12 @@ _KINDS = {
     "materialized views": "materialized view",
     "sinks": "sink",
 }
+
+_HALTED = {
+    "FAILED": "materialized view {name} stands still: its job failed; SHOW JOBS tells why",
+    "RECOVERING": "materialized view {name} is being made anew; FLUSH waits for it",
+}
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
 def show(cluster: Cluster, what: str) -> pa.Table | None:
@@ -59,6 +67,26 @@ def describe(obj: CatalogObject) -> pa.Table:
 def settings_table(rows: Sequence[tuple[str, str]]) -> pa.Table:
     """List settings."""
     return pa.table({"setting": [r[0] for r in rows], "value": [r[1] for r in rows]})
+
+
+def standing_still(cluster: Cluster, query: str) -> list[str]:
+    """Tell of the views that `query` names, or that those read, whose rows are not being kept up to date."""
+    halted = {job.spec.job_id: job.phase for job in cluster.coordinator.jobs() if job.phase in _HALTED}
+    if not halted:
+        return []
+    bare = _LITERAL.sub("''", query)
+    words = set(re.findall(r"\w+", bare.lower()))
+    pending = [o for o in cluster.catalog.all() if o.name in words or quote(o.name) in bare]
+    seen = {o.name for o in pending}
+    told = []
+    while pending:
+        obj = pending.pop()
+        if obj.job_id in halted:
+            told.append(_HALTED[halted[obj.job_id]].format(name=repr(obj.name)))
+        read = [cluster.catalog.get(name) for name in obj.reads - seen]
+        pending += [o for o in read if o is not None]
+        seen |= obj.reads
+    return sorted(told)
 
 
 def jobs(cluster: Cluster) -> pa.Table:

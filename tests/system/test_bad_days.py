@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import sabot
@@ -89,6 +92,27 @@ def test_a_failing_job_says_why_and_leaves_the_others(server: Server, tmp_path: 
     assert states["mv:good"][0] == "RUNNING"
     server.run("DROP SINK bad", "INSERT INTO t VALUES (3)", "FLUSH")
     assert server.rows("SELECT * FROM good") == [(3,)]
+
+
+def test_a_view_that_stands_still_says_so(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pq.write_table(pa.table({"k": [1, 2]}), folder / "a.parquet")
+    server.run(
+        f"CREATE SOURCE s (k BIGINT) WITH (connector = 'file', path = '{folder}/*.parquet')",
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s",
+        "CREATE VIEW double AS SELECT 2 * n AS n FROM v",
+        "FLUSH",
+    )
+    assert server.db.sql("SELECT n FROM v").notices == ()
+    (folder / "b.parquet").write_bytes(b"no parquet at all")
+    while server.rows("SELECT state FROM sabot_catalog.jobs") != [("FAILED",)]:
+        threading.Event().wait(0.05)
+    result = server.db.sql("SELECT n FROM v")
+    assert result.fetchall() == [(2,)]
+    assert result.notices == ("materialized view 'v' stands still: its job failed; SHOW JOBS tells why",)
+    assert server.db.sql("SELECT n FROM double").notices == result.notices
+    assert server.db.sql("SELECT 'v' AS vv").notices == ()
 
 
 def test_a_client_that_disappears_is_forgotten(server: Server) -> None:

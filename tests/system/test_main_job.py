@@ -183,5 +183,5 @@ def test_system_tables_are_described(server: Server) -> None:
     for name in ("sabot_errors", "sabot_catalog.jobs", "sabot_catalog.relations", "sabot_catalog.shuffle_edges"):
         columns = server.db.sql(f"SELECT * FROM {name}").schema.names
         assert [row[0] for row in server.rows(f"DESCRIBE {name}")] == columns
-    with pytest.raises(SqlError, match="sabot_catalog[.]nope' does not exist"):
+    with pytest.raises(SqlError, match=r"sabot_catalog[.]nope' does not exist"):
         server.rows("DESCRIBE sabot_catalog.nope")
