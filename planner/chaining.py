@@ -38,8 +38,8 @@ def chain_operators(graph: ExecutionGraph) -> ChainedGraph:
     """Fuse what FORWARD joins.
 
     Two things keep a FORWARD edge an edge. A chain must not wait for itself: an operator whose other input comes back
-    to it through an exchange would align its barriers on its own output. And a task that reads a source reads one, and
-    nothing else: it sleeps in the source's reader.
+    to it through an exchange, directly or not, would align its barriers on its own output. And a task that reads a
+    source reads one, and nothing else: it sleeps in the source's reader.
     """
     operators = graph.job_graph.operators
     group = {op.operator_id: i for i, op in enumerate(operators)}
@@ -50,7 +50,10 @@ def chain_operators(graph: ExecutionGraph) -> ChainedGraph:
         merged = {name: a if g == b else g for name, g in group.items()}
         sources = sum(op.is_source for op in operators if merged[op.operator_id] == a)
         fed = any(merged[e.downstream] == a and merged[e.upstream] != a for e in graph.edges)
-        if sources + fed <= 1 and _order(merged, graph.edges) is not None:
+        shuffled = any(
+            merged[e.downstream] == merged[e.upstream] and e.type is not ShuffleEdgeType.FORWARD for e in graph.edges
+        )
+        if sources + fed <= 1 and not shuffled and _order(merged, graph.edges) is not None:
             group = merged
     order = _order(group, graph.edges) or []
     chains = []

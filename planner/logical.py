@@ -8,7 +8,7 @@ by plain one-part columns (``exp.column(name, quoted=True)``) and carries its ty
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sqlglot import exp
@@ -54,6 +54,8 @@ class Relation:
     options: tuple[tuple[str, str], ...] = ()
     include: tuple[tuple[str, str], ...] = ()
     """(kind, column) pairs of INCLUDE clauses, such as ``("topic", "t")``; the columns are in ``schema``."""
+    rows_estimate: int | None = field(default=None, compare=False)
+    """About how many rows it had when it was looked up; None where nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Join:
-    """Inner equi-join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`.
+    """Inner join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`; keys may be none.
 
     Output fields are the left's, then the right's; their names do not clash.
     """

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from planner.aggregates import key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
 from planner.carried import StreamKey, carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
-from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
+from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Single, renamed
+from planner.estimates import broadcast_side
 from planner.logical import (
     AggCall,
     Aggregate,
@@ -386,6 +387,9 @@ class StreamPlanner:
         distribution: Distribution = Single()
         if parallelism > 1 and isinstance(need_left, Hash) and isinstance(need_right, Hash):
             distribution = Hash(need_left.keys, also=(need_right.keys,))
+        elif parallelism > 1:
+            kept, need = (right, need_right) if isinstance(need_left, Broadcast) else (left, need_left)
+            distribution = Hash(need.keys) if isinstance(need, Hash) else self._after_any(kept)
         op = JoinOp(
             column_specs(left.schema),
             column_specs(right.schema),
@@ -412,6 +416,8 @@ class StreamPlanner:
         if in_one and not self._inputs:
             return Single(), Single(), 1
         pairs = list(zip(node.left_keys, node.right_keys, strict=True))
+        if not pairs:
+            return self._broadcast(broadcast_side(node, keyed=False) or 0, left, right)
         for side, stream in enumerate((left, right)):
             if stream.pinned or stream.parallelism != self._parallelism or not isinstance(stream.distribution, Hash):
                 continue
@@ -425,7 +431,22 @@ class StreamPlanner:
                         Hash(tuple(p[1] for p in kept), exact=True),
                         self._parallelism,
                     )
+        small = None if self._inputs else broadcast_side(node, keyed=True)
+        if small is not None and self._spread(left if small else right) > 1:
+            return self._broadcast(small, left, right)
         return Hash(node.left_keys, exact=True), Hash(node.right_keys, exact=True), self._parallelism
+
+    def _broadcast(self, side: int, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
+        """Return what a join requires one side of which goes to every task of the other."""
+        kept = left if side else right
+        parallelism = self._parallelism if self._inputs else self._spread(kept)
+        if parallelism == 1:
+            return Single(), Single(), 1
+        need: Distribution = AnyDistribution()
+        if kept.retracting and not isinstance(self._after_any(kept), Hash):
+            # a row and its retraction meet in one task's state
+            need = Hash(kept.stream_key or tuple(f.name for f in kept.schema))
+        return (need, Broadcast(), parallelism) if side else (Broadcast(), need, parallelism)
 
     def _union(self, node: Union) -> StreamNode:
         inputs = [self._rows(kid) for kid in node.inputs]

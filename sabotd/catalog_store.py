@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from planner.logical import Relation
+from planner.logical import Relation, RelationKind
 from planner.plan import PlannedJob
 from sabot.errors import SqlError
 from sabot.schema import Schema
@@ -85,10 +85,19 @@ class CatalogStore:
 
 
 class RecordingCatalog:
-    """Passes lookups on and remembers the names that were found: what a query reads, directly."""
+    """Passes lookups on and remembers the names that were found: what a query reads, directly.
 
-    def __init__(self, catalog: CatalogStore) -> None:
+    Parameters
+    ----------
+    catalog : CatalogStore
+    rows : callable, optional
+        Tells how many rows a table or materialized view has now.
+    """
+
+    def __init__(self, catalog: CatalogStore, rows: Callable[[str], int] | None = None) -> None:
         self._catalog = catalog
+        self._rows = rows
+        self._estimates: dict[str, int] = {}
         self.found: set[str] = set()
 
     def lookup(self, name: str) -> Relation | ViewDefinition | None:
@@ -96,7 +105,11 @@ class RecordingCatalog:
         relation = self._catalog.lookup(name)
         if relation is not None:
             self.found.add(name)
-        return relation
+        if self._rows is None or not isinstance(relation, Relation) or relation.kind is RelationKind.SOURCE:
+            return relation
+        if name not in self._estimates:
+            self._estimates[name] = self._rows(name)
+        return replace(relation, rows_estimate=self._estimates[name])
 
     def names(self) -> Sequence[str]:
         """Return every name."""

@@ -170,7 +170,7 @@ class Definitions:
         )
 
     def _materialized_view(self, statement: CreateView, settings: Settings) -> CatalogObject:
-        recording = RecordingCatalog(self.catalog)
+        recording = RecordingCatalog(self.catalog, self._rows)
         query = self._bind(statement.query, statement.query_span, statement, recording, statement.column_names)
         job_id = JobId(f"mv:{statement.name}")
         planned = plan_view(
@@ -200,7 +200,7 @@ class Definitions:
         )
 
     def _sink(self, statement: CreateSink, settings: Settings) -> CatalogObject:
-        recording = RecordingCatalog(self.catalog)
+        recording = RecordingCatalog(self.catalog, self._rows)
         if statement.from_relation is not None:
             query = bind_query(f"SELECT * FROM {quote(statement.from_relation)}", recording)
         else:
@@ -272,7 +272,7 @@ class Definitions:
 
     def plan_query(self, query: str, settings: Settings, *, name: str = "query") -> PlannedJob:
         """Plan a bare query as a view, for EXPLAIN."""
-        bound = bind_query(query, self.catalog)
+        bound = bind_query(query, RecordingCatalog(self.catalog, self._rows))
         return plan_view(
             bound,
             job_id=JobId(f"mv:{name}"),
@@ -280,6 +280,11 @@ class Definitions:
             parallelism=settings.parallelism,
             max_parallelism=settings.max_parallelism,
         )
+
+    def _rows(self, name: str) -> int:
+        with self.store.reader() as con:
+            (rows,) = con.execute(f"SELECT count(*) FROM {quote(name)}").fetchone() or (0,)
+        return int(rows)
 
     # -- rows and jobs of an object
 

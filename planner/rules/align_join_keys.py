@@ -21,10 +21,7 @@ _TIMES = ("DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP", "TIMESTAMP_NS", "T
 
 
 def align_join_keys(root: LogicalNode) -> LogicalNode:
-    """Where the types of a pair of keys hash differently, join on hidden columns cast to their common type.
-
-    A join without keys becomes one on a constant: all rows meet in one task.
-    """
+    """Where the types of a pair of keys hash differently, join on hidden columns cast to their common type."""
     return rebuild(root, lambda node: _align(node) if isinstance(node, Join) else node)
 
 
@@ -48,11 +45,6 @@ def _align(node: Join) -> LogicalNode:
         if rt != common:
             right_keys[i] = _fresh(f"__right_key{i}", taken)
             right_casts.append(NamedExpr(right_keys[i], _cast(rk, common), common))
-    if not node.left_keys:
-        left_keys, right_keys = [_fresh("__left_key", taken)], [_fresh("__right_key", taken)]
-        one = exp.cast(exp.Literal.number(1), exp.DataType.build("INTEGER"))
-        left_casts.append(NamedExpr(left_keys[0], one, "INTEGER"))
-        right_casts.append(NamedExpr(right_keys[0], one, "INTEGER"))
     if not left_casts and not right_casts:
         return node
     joined = replace(

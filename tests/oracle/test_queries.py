@@ -264,6 +264,8 @@ class ShufflingRunner(JobRunner):
                 parts = Partitioner(batch.schema, edge.keys, count, edge.max_parallelism).partition(batch)
             case "REBALANCE":
                 parts = RebalancePartitioner(count, self._rng.randrange(count)).partition(batch)
+            case "BROADCAST":
+                parts = [batch] * count
             case "FORWARD":
                 parts = [batch if i == index else None for i in range(count)]
             case other:

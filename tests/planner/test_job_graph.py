@@ -139,6 +139,21 @@ def test_a_task_never_waits_for_its_own_output() -> None:
     assert Counter(e.type.value for e in chained.edges) == {"HASH": 3, "FORWARD": 1}
 
 
+def test_rows_that_go_round_to_the_next_operator_do_not_stay_in_the_task() -> None:
+    graph = JobGraph()
+    graph.add_operator("source", OperatorType.SOURCE, 2)
+    graph.add_operator("counts", OperatorType.FINAL_AGG, 2, upstream="source", key_by=("k",), stateful=True)
+    graph.add_operator("renamed", OperatorType.SQL, 2, upstream="counts")
+    graph.add_operator("join", OperatorType.JOIN, 2, stateful=True)
+    graph.connect("counts", "join", 0, "k")
+    graph.connect("renamed", "join", 1, "c")
+    execution = graph.to_execution_graph()
+    assert [e.type.value for e in execution.edges] == ["HASH", "FORWARD", "FORWARD", "HASH"]
+    chained = chain_operators(execution)
+    assert [c.operators for c in chained.chains] == [("source",), ("counts", "renamed"), ("join",)]
+    assert [e.edge_id for e in chained.edges] == ["source->counts#0", "counts->join#0", "renamed->join#1"]
+
+
 def test_a_task_that_reads_a_source_reads_nothing_else() -> None:
     graph = JobGraph()
     graph.add_operator("a", OperatorType.SOURCE, 2)

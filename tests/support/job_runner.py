@@ -162,6 +162,8 @@ class JobRunner:
         count = len(edge.downstream)
         if edge.kind == "FORWARD":
             to = [index] * batch.num_rows
+        elif edge.kind == "BROADCAST":
+            to = [-1] * batch.num_rows
         elif edge.kind == "REBALANCE":
             to = [self._rng.randrange(count) for _ in range(batch.num_rows)]
         elif edge.keys:
@@ -172,7 +174,7 @@ class JobRunner:
             assert count == 1
             to = [0] * batch.num_rows
         for n, name in enumerate(edge.downstream):
-            part = batch.take(pa.array([i for i, t in enumerate(to) if t == n], pa.int64()))
+            part = batch.take(pa.array([i for i, t in enumerate(to) if t in (n, -1)], pa.int64()))
             if part.num_rows:
                 for at, port in self._tasks[name].from_edges[edge.edge_id]:
                     self._process(self._tasks[name], at, port, part)
