@@ -253,7 +253,10 @@ class FromLowering:
         return exp.EQ(this=build.column(left[0].field), expression=build.column(right[0].field))
 
     def _join(self, items: list[_Item], pool: list[exp.Expression]) -> tuple[LogicalNode, list[exp.Expression]]:
-        """Join the items, each next one by an equality with those before it; return the predicates that are left."""
+        """Join the items, each next one by an equality with those before it if there is any.
+
+        Returns the predicates that are left.
+        """
         node = items[0].node
         placed = set(items[0].fields)
         waiting = items[1:]
@@ -263,8 +266,9 @@ class FromLowering:
                 if keys:
                     break
             else:
-                hint = "add a condition such as a.x = b.y between the two sides"
-                raise self.origin.unsupported("a join without an equality", waiting[0].source, hint=hint)
+                # by another condition, or all with all
+                keys = []
+                item = next((i for i in waiting if any(_links(p, placed, i.fields) for p in pool)), waiting[0])
             pool = [p for p in pool if _equality(p, placed, item.fields) is None]
             waiting.remove(item)
             own = set(item.fields)
@@ -279,7 +283,8 @@ class FromLowering:
                 exp.EQ(this=build.column(a), expression=build.column(b))
                 for a, b in zip(left_keys, right_keys, strict=True)
             ]
-            build.conjunction(fields, pairs, self.origin)
+            if pairs:
+                build.conjunction(fields, pairs, self.origin)
             node = Join(node, right, tuple(left_keys), tuple(right_keys), condition)
         return node, pool
 
@@ -313,6 +318,12 @@ _TABLE_EXTRAS = {
 
 def _fields_of(expression: exp.Expression) -> set[str]:
     return {c.name for c in expression.find_all(exp.Column)}
+
+
+def _links(predicate: exp.Expression, left: set[str], right: set[str]) -> bool:
+    """Whether `predicate` is about something of the left and something of the right, and nothing else."""
+    used = _fields_of(predicate)
+    return used <= left | right and bool(used & left) and bool(used & right)
 
 
 def _equality(

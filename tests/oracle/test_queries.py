@@ -114,6 +114,8 @@ QUERIES: dict[str, Query] = {
         "SELECT (person).city AS city, count(*) AS n FROM events WHERE (person).age > 20 GROUP BY (person).city",
         "SELECT person.city AS city, count(*) AS n FROM events WHERE person.age > 20 GROUP BY person.city",
     ),
+    "join by an inequality": Query("SELECT e.id, i.label FROM events e JOIN items i ON e.k < i.k AND e.v > 2"),
+    "all with all": Query("SELECT i.k, n.c FROM items i CROSS JOIN (SELECT count(*) AS c FROM events) n"),
     "count": Query("SELECT count(*) AS n, count(v) AS nv FROM events"),
     "count of rows": Query("SELECT count(*) AS n FROM events"),
     "count of rows by nothing kept": Query("SELECT count(*) AS n FROM items GROUP BY k"),

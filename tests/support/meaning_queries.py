@@ -76,6 +76,14 @@ SELECT one.id AS i, two.id AS j, t.b FROM u one, u two, t WHERE one.a = two.v % 
 
 SELECT t.b, u.v FROM u CROSS JOIN t WHERE u.a = t.a
 
+SELECT t.b, u.v FROM t JOIN u ON t.a < u.a
+
+SELECT t.a, u.v FROM t, u WHERE t.a BETWEEN u.a AND u.a + 3 AND t.flag
+
+SELECT t.s, g.total FROM t CROSS JOIN (SELECT sum(v) AS total FROM u) g
+
+SELECT x.a, y.v, z.id FROM t x, u y, u z WHERE x.a = z.a AND y.id < z.id AND x.a <> y.a
+
 SELECT t.b, u.v FROM t JOIN u ON (t.a = u.a AND t.flag) OR (t.a = u.a AND u.v > 50)
 
 SELECT t.a, u.id FROM t JOIN u ON abs(t.a) = u.a + 0 AND length(t.s) = length(u.s)
