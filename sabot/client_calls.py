@@ -186,7 +186,8 @@ class Calls:
         try:
             yield
         except (pa.ArrowException, flight.FlightError, OSError) as exc:
-            raise self._error(exc, sql) from exc
+            # what the server told is all there is to know; a traceback of the transport would bury it
+            raise self._error(exc, sql) from None if getattr(exc, "extra_info", b"") else exc
 
     def close(self) -> None:
         """Close the connections; calls under way fail."""
@@ -223,7 +224,11 @@ class Calls:
             wire = json.loads(extra)
             if wire.get("text_is_statement"):
                 wire["text"] = sql
-            return error_from_wire(wire)
+            told = error_from_wire(wire)
+            # the place and the hint, for tracebacks; `message` and `hint` are for programs
+            if more := str(error).partition(". Detail: ")[0].partition("\n")[2]:
+                told.add_note(more)
+            return told
         match error:
             case flight.FlightCancelledError():
                 return ClientError("statement was cancelled", sqlstate="57014")

@@ -134,6 +134,8 @@ def test_errors_come_back_as_they_were(db: sabot.Connection) -> None:
     with pytest.raises(JobError, match="job 'mv:v' failed") as failed:
         result.fetchall()
     assert failed.value.hint == "see SHOW JOBS"
+    assert failed.value.__notes__ == ["hint: see SHOW JOBS"]
+    assert failed.value.__suppress_context__
 
 
 def test_unread_results_are_freed(db: sabot.Connection, flight_engine: DuckdbEngine) -> None:
