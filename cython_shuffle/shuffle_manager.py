@@ -20,6 +20,7 @@ from cython_shuffle.batcher import round_bytes_of
 from cython_shuffle.buffer_pool import BufferPool, PoolMetrics
 from cython_shuffle.channel import Channel, InputChannel
 from cython_shuffle.edge import Edge, ShuffleEdgeInfo
+from cython_shuffle.heavy_keys import HEAVIEST, top
 from cython_shuffle.in_link import ACKNOWLEDGE_ACTION, InLink
 from cython_shuffle.metrics import EdgeMetrics
 from cython_shuffle.out_link import OutLink
@@ -310,6 +311,7 @@ class ShuffleManager:
                         wait_up_ns=sum(w.wait_ns for w in writers),
                         wait_down_ns=sum(c.starved_ns for inputs in registered.inputs.values() for c in inputs),
                         rows_by_task=rows_by_task,
+                        heavy_keys=top(((r, k) for w in writers for k, r in w.heavy_keys().items()), HEAVIEST),
                     )
                 )
         return figures

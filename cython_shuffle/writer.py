@@ -10,6 +10,7 @@ from cython_shuffle.batcher import Batcher
 from cython_shuffle.channel import Channel
 from cython_shuffle.edge import Edge
 from cython_shuffle.frames import Barrier
+from cython_shuffle.heavy_keys import HEAVIEST, HeavyKeys
 from cython_shuffle.schema_check import SchemaCheck
 from sabot.errors import ShuffleError
 
@@ -27,6 +28,8 @@ class ShuffleWriter:
         self._channels = tuple(channels.values())
         self._check = SchemaCheck(edge.info.schema, f"edge {self.edge_id!r}")
         self._partitioner = edge.partitioner(edge.info.upstream.index(upstream_task))
+        keys = edge.info.keys if edge.info.kind == "HASH" else ()
+        self._heavy_keys = HeavyKeys(edge.info.schema, keys) if keys else None
         self._batcher = Batcher(round_bytes)
         self._rows = [0] * len(self._channels)
         self.bytes = 0
@@ -36,6 +39,10 @@ class ShuffleWriter:
     def rows_by_task(self) -> dict[str, int]:
         """Return the rows sent to each downstream task."""
         return dict(zip(self._tasks, self._rows, strict=True))
+
+    def heavy_keys(self) -> dict[str, int]:
+        """Return the heaviest keys of a HASH edge, with about their rows."""
+        return self._heavy_keys.heaviest(HEAVIEST) if self._heavy_keys is not None else {}
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Send the rows; small batches wait for more or for the barrier. Blocks while channels are full.
@@ -68,6 +75,8 @@ class ShuffleWriter:
 
     def _send(self, rounds: Iterable[pa.RecordBatch]) -> None:
         for batch in rounds:
+            if self._heavy_keys is not None:
+                self._heavy_keys.observe(batch)
             parts = self._partitioner.partition(batch)
             # parts share the round's memory: a share by rows adds up to it, and costs nothing to find
             bytes_per_row = max(1.0, batch.nbytes / batch.num_rows)

@@ -166,11 +166,12 @@ class SqlSession:
             if obj.planned is None:
                 msg = f"{obj.kind} {target!r} has no plan"
                 raise SqlError(msg, hint="EXPLAIN a query, or a materialized view or sink by name", text=statement.text)
-            counts = None
             if statement.analyze:
-                edges = show.shuffle_edges(self._cluster).to_pylist()
-                counts = {e["edge"]: (e["rows"], e["bytes"]) for e in edges if e["job"] == obj.job_id}
-            text = obj.planned.explain(counts)
+                edges = [e for e in show.shuffle_edges(self._cluster).to_pylist() if e["job"] == obj.job_id]
+                text = obj.planned.explain({e["edge"]: (e["rows"], e["bytes"]) for e in edges})
+                text += show.edge_report(edges) if edges else ""
+            else:
+                text = obj.planned.explain()
         elif isinstance(target, Select):
             text = definitions.plan_query(target.sql, self.settings).explain()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,6 +14,8 @@ from sabot.schema import quote
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
 from sabotd.control.coordinator import Job
+
+_HEAVIEST = 5
 
 _KINDS = {
     "sources": "source",
@@ -207,10 +210,25 @@ def shuffle_edges(cluster: Cluster) -> pa.Table:
             "wait_up_ms": m.wait_up_ns // 1_000_000,
             "wait_down_ms": m.wait_down_ns // 1_000_000,
             "skew": m.skew,
+            "heaviest_keys": ", ".join(f"{key}: {rows}" for key, rows in list(m.heavy_keys.items())[:_HEAVIEST]),
         }
         for job_id, m in cluster.coordinator.shuffle_metrics()
     ]
     return pa.Table.from_pylist(rows, schema=_EDGES)
+
+
+def edge_report(edges: Sequence[Mapping[str, Any]]) -> str:
+    """Return what EXPLAIN ANALYZE tells beside the plan: of a job's `edges`, rows of `shuffle_edges`."""
+    lines = ["", "Shuffle so far"]
+    for e in edges:
+        skew = "" if e["skew"] is None else f", skew {e['skew']:.2f}"
+        lines.append(
+            f"  {e['edge']}: {e['rows']} rows, {e['bytes']} bytes, {e['batches']} batches, "
+            f"waited {e['wait_up_ms']} ms up and {e['wait_down_ms']} ms down{skew}"
+        )
+        if e["heaviest_keys"]:
+            lines.append(f"    heaviest {e['keys']}, about: {e['heaviest_keys']}")
+    return "\n".join(lines) + "\n"
 
 
 _EDGES = pa.schema(
@@ -227,5 +245,6 @@ _EDGES = pa.schema(
         ("wait_up_ms", pa.int64()),
         ("wait_down_ms", pa.int64()),
         ("skew", pa.float64()),
+        ("heaviest_keys", pa.string()),
     ]
 )

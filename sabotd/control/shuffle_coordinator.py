@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cython_shuffle.heavy_keys import HEAVIEST, top
 from planner.task_spec import EdgeSpec, FromEdge, JobSpec, TaskSpec
 from sabot.errors import JobError
 from sabotd.agent import messages as msg
@@ -30,7 +31,8 @@ class ShuffleMetrics:
     """What went over one edge in the present attempt, over all agents.
 
     `wait_up_ns`: upstream tasks blocked for room; `wait_down_ns`: downstream tasks had nothing to read, added over
-    channels. `rows_by_task`: rows written to each downstream task.
+    channels. `rows_by_task`: rows written to each downstream task. `heavy_keys`: of a HASH edge, the heaviest keys as
+    text with about their rows, heaviest first.
     """
 
     edge: EdgeSpec
@@ -40,6 +42,7 @@ class ShuffleMetrics:
     wait_up_ns: int = 0
     wait_down_ns: int = 0
     rows_by_task: dict[str, int] = field(default_factory=dict)
+    heavy_keys: dict[str, int] = field(default_factory=dict)
 
     @property
     def skew(self) -> float | None:
@@ -160,6 +163,10 @@ class ShuffleCoordinator:
             assert isinstance(by_task, dict)
             for task, rows in by_task.items():
                 into.rows_by_task[task] = into.rows_by_task.get(task, 0) + rows
+            heavy = said.get("heavy_keys", {})
+            assert isinstance(heavy, dict)
+            counted = [*into.heavy_keys.items(), *heavy.items()]
+            into.heavy_keys = top(((rows, key) for key, rows in counted), HEAVIEST)
         return found
 
     def _known(self) -> JobSpec:
