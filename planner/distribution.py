@@ -59,7 +59,32 @@ class Rebalance:
         return "rebalance"
 
 
-Distribution: TypeAlias = Single | Hash | Broadcast | AnyDistribution | Rebalance
+@dataclass(frozen=True)
+class Range:
+    """Cut by the order of `column`: task i has the rows with ``bounds[i - 1] <= column < bounds[i]``, NULL the last.
+
+    `bounds` are texts that cast to the column's type; one less than there are tasks.
+    """
+
+    column: str
+    bounds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"range({self.column}: {', '.join(self.bounds)})"
+
+
+@dataclass(frozen=True)
+class Custom:
+    """Placed by a user's function from a batch to task indices: `path` (``module:qualname``) or `pickled`."""
+
+    path: str = ""
+    pickled: bytes = b""
+
+    def __str__(self) -> str:
+        return f"custom({self.path or 'pickled'})"
+
+
+Distribution: TypeAlias = Single | Hash | Broadcast | AnyDistribution | Rebalance | Range | Custom
 
 
 def satisfies(provided: Distribution, required: Distribution) -> bool:
@@ -70,7 +95,7 @@ def satisfies(provided: Distribution, required: Distribution) -> bool:
     match required:
         case AnyDistribution():
             return not isinstance(provided, Broadcast)
-        case Rebalance():
+        case Rebalance() | Range() | Custom():
             return False
         case Single():
             return isinstance(provided, Single)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Rebalance, Single, satisfies
+from planner.distribution import (
+    AnyDistribution,
+    Broadcast,
+    Custom,
+    Distribution,
+    Hash,
+    Range,
+    Rebalance,
+    Single,
+    satisfies,
+)
 from planner.job_graph import JobGraph, StreamOperatorNode
 from planner.key_groups import KeyGroupMove, key_group_range, moves
 from sabot.errors import PlanError
@@ -44,6 +54,10 @@ def detect_shuffle_edge_type(
             return ShuffleEdgeType.FORWARD if one_task else ShuffleEdgeType.BROADCAST
         case Rebalance():
             return ShuffleEdgeType.REBALANCE
+        case Range():
+            return ShuffleEdgeType.RANGE
+        case Custom():
+            return ShuffleEdgeType.CUSTOM
         case AnyDistribution():
             return ShuffleEdgeType.FORWARD if same_tasks else ShuffleEdgeType.REBALANCE
         case Single() | Hash():
@@ -71,8 +85,9 @@ class Task:
 class ShuffleEdge:
     """All channels from one operator's tasks to one input of another's.
 
-    `keys` are the hash keys; a HASH edge without keys gathers into one task. `rows` and `bytes` count what went over
-    it, in rows and in bytes of Arrow buffers.
+    `keys` are the hash keys; a HASH edge without keys gathers into one task. Of RANGE `keys` is the column, and
+    `requires` has its bounds; of CUSTOM the function. `rows` and `bytes` count what went over it, in rows and in bytes
+    of Arrow buffers.
     """
 
     edge_id: EdgeId
@@ -85,6 +100,7 @@ class ShuffleEdge:
     downstream_task_ids: tuple[TaskId, ...]
     rows: int = 0
     bytes: int = 0
+    requires: Distribution = field(default_factory=AnyDistribution)
 
     @property
     def is_gather(self) -> bool:
@@ -171,6 +187,8 @@ class ExecutionGraph:
         type: ShuffleEdgeType | None = None,
         keys: Iterable[str] = (),
         port: int | None = None,
+        *,
+        requires: Distribution | None = None,
     ) -> ShuffleEdge:
         """Feed the next input of `downstream` from `upstream`.
 
@@ -184,6 +202,8 @@ class ExecutionGraph:
             Of a HASH edge.
         port : int, optional
             The input's number, to be checked.
+        requires : Distribution, optional
+            Instead of keys: `planner.distribution.Range` and `Custom` say how their edges cut.
 
         Raises
         ------
@@ -198,7 +218,7 @@ class ExecutionGraph:
             downstream,
             len(below.inputs) if port is None else port,
             keys if type in (None, ShuffleEdgeType.HASH) else (),
-            requires=_required(type, keys, below),
+            requires=requires or _required(type, keys, below),
         )
         known = {e.edge_id: e for e in self.edges}
         made = ExecutionGraph(graph)
@@ -235,15 +255,18 @@ def task_id(operator_id: OperatorId, index: int) -> TaskId:
 
 def _edge(upstream: StreamOperatorNode, downstream: StreamOperatorNode, port: int) -> ShuffleEdge:
     kind = detect_shuffle_edge_type(upstream, downstream, port)
+    requires = downstream.inputs[port].requires
+    keys = downstream.inputs[port].key_by if kind is ShuffleEdgeType.HASH else ()
     return ShuffleEdge(
         EdgeId(f"{upstream.operator_id}->{downstream.operator_id}#{port}"),
         kind,
-        downstream.inputs[port].key_by if kind is ShuffleEdgeType.HASH else (),
+        (requires.column,) if isinstance(requires, Range) else keys,
         upstream.operator_id,
         downstream.operator_id,
         port,
         tuple(task_id(upstream.operator_id, i) for i in range(upstream.parallelism)),
         tuple(task_id(downstream.operator_id, i) for i in range(downstream.parallelism)),
+        requires=requires,
     )
 
 
@@ -272,4 +295,4 @@ def _required(type: ShuffleEdgeType | None, keys: tuple[str, ...], below: Stream
             return Single() if below.stateful and below.parallelism == 1 else AnyDistribution()
         case ShuffleEdgeType.RANGE | ShuffleEdgeType.CUSTOM:
             msg = f"an edge of type {type.value} needs to know how it cuts"
-            raise PlanError(msg, hint="use HASH, BROADCAST, REBALANCE or FORWARD")
+            raise PlanError(msg, hint="give requires=Range(column, bounds) or Custom(path)")

@@ -195,6 +195,8 @@ def _edge_lines(edges: tuple[ShuffleEdge, ...], counts: Counts | None) -> list[s
 
 
 def _edge_type(edge: ShuffleEdge) -> str:
+    if edge.type in (ShuffleEdgeType.RANGE, ShuffleEdgeType.CUSTOM):
+        return f"{edge.type.value} by {str(edge.requires).partition('(')[2].removesuffix(')')}"
     if edge.type is not ShuffleEdgeType.HASH:
         return str(edge.type.value)
     return f"HASH by {', '.join(edge.keys)}" if edge.keys else "HASH without keys (gather)"

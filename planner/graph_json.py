@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Rebalance, Single
-from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, OperatorType, StreamOperatorNode
+from planner.distribution import (
+    AnyDistribution,
+    Broadcast,
+    Custom,
+    Distribution,
+    Hash,
+    Range,
+    Rebalance,
+    Single,
+)
+from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
 from planner.operator_work import PythonWork, Work
 from sabot.errors import PlanError
 from sabot.ids import OperatorId
@@ -17,10 +26,16 @@ PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Pickled functions run only under the minor version that made them."""
 
 
+_Word: TypeAlias = Literal["any", "hash", "single", "broadcast", "rebalance", "range", "custom"]
+
+
 class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     upstream: str
-    requires: Literal["any", "hash", "single", "broadcast", "rebalance"] = "any"
+    requires: _Word = "any"
     keys: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
+    path: str = ""
+    pickled: bytes = b""
 
 
 class _Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -46,9 +61,11 @@ def encode_graph(graph: JobGraph) -> str:
         if op.max_parallelism != graph.max_parallelism:
             msg = f"operator {op.name!r} has max_parallelism {op.max_parallelism}, its graph {graph.max_parallelism}"
             raise PlanError(msg, hint="the operators of a job share one map of key groups")
-        inputs = tuple(_Input(i.upstream, _word(i.requires), i.key_by) for i in op.inputs)
+        inputs = tuple(_input(i) for i in op.inputs)
         operators.append(_Operator(op.name, op.type, op.parallelism, op.stateful, inputs, op.work))
-    pickled = any(isinstance(o.work, PythonWork) and o.work.pickled for o in operators)
+    pickled = any(
+        (isinstance(o.work, PythonWork) and o.work.pickled) or any(i.pickled for i in o.inputs) for o in operators
+    )
     encoded = _Graph(tuple(operators), graph.name, graph.max_parallelism, PYTHON_VERSION if pickled else "")
     return msgspec.json.encode(encoded).decode()
 
@@ -78,24 +95,31 @@ def decode_graph(text: str) -> JobGraph:
     return graph
 
 
-def _word(requires: Distribution) -> Literal["any", "hash", "single", "broadcast", "rebalance"]:
-    match requires:
-        case Hash():
-            return "hash"
+def _input(given: JobInput) -> _Input:
+    match given.requires:
+        case Hash(keys=keys):
+            return _Input(given.upstream, "hash", keys)
         case Single():
-            return "single"
+            return _Input(given.upstream, "single")
         case Broadcast():
-            return "broadcast"
+            return _Input(given.upstream, "broadcast")
         case Rebalance():
-            return "rebalance"
+            return _Input(given.upstream, "rebalance")
+        case Range(column=column, bounds=bounds):
+            return _Input(given.upstream, "range", (column,), bounds)
+        case Custom(path=path, pickled=pickled):
+            return _Input(given.upstream, "custom", path=path, pickled=pickled)
         case AnyDistribution():
-            return "any"
+            return _Input(given.upstream)
 
 
 def _distribution(name: str, given: _Input) -> Distribution:
-    if (given.requires == "hash") != bool(given.keys):
+    fits = {"hash": bool(given.keys), "range": len(given.keys) == 1}
+    if not fits.get(given.requires, not given.keys) or (given.requires == "custom") != bool(
+        given.path or given.pickled
+    ):
         msg = f"operator {name!r} requires {given.requires!r} of its input with keys {given.keys!r}"
-        raise PlanError(msg, hint="'hash' has keys, nothing else has")
+        raise PlanError(msg, hint="'hash' has keys, 'range' one and bounds, 'custom' a path or a pickled function")
     match given.requires:
         case "hash":
             return Hash(given.keys)
@@ -105,5 +129,9 @@ def _distribution(name: str, given: _Input) -> Distribution:
             return Broadcast()
         case "rebalance":
             return Rebalance()
+        case "range":
+            return Range(given.keys[0], given.bounds)
+        case "custom":
+            return Custom(given.path, given.pickled)
         case "any":
             return AnyDistribution()

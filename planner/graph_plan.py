@@ -7,7 +7,7 @@ from dataclasses import replace
 from planner.carried import carried
 from planner.chaining import chain_operators
 from planner.changelog import Changelog
-from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Rebalance, Single
+from planner.distribution import AnyDistribution, Broadcast, Custom, Distribution, Hash, Range, Single
 from planner.execution_graph import ShuffleEdgeType, detect_shuffle_edge_type
 from planner.job_graph import JobGraph, JobInput, OperatorType, StreamOperatorNode, is_query, written_distribution
 from planner.logical import (
@@ -126,7 +126,10 @@ class GraphPlanner:
             self._add(op, self._stateless(op, root))
             return
         inputs = dict(zip(INPUTS, self._inputs(op), strict=False))
-        planner = StreamPlanner(root, parallelism=op.parallelism, watermarks=False, inputs=inputs)
+        sent = next((n for n, i in zip(INPUTS, op.inputs, strict=False) if isinstance(i.requires, Broadcast)), None)
+        if op.type is not OperatorType.JOIN:
+            sent = None
+        planner = StreamPlanner(root, parallelism=op.parallelism, watermarks=False, inputs=inputs, broadcast=sent)
         rows = planner.plan_root(root)
         if rows.parallelism != op.parallelism:
             msg = f"operator {op.name!r} has parallelism {op.parallelism}, its rows come together in {rows.parallelism}"
@@ -141,8 +144,10 @@ class GraphPlanner:
         # the columns that it does not read need not travel; in one task they are just not looked at
         if not above.pinned and not self._is_forward(op, above):
             planner = StreamPlanner(root, parallelism=above.parallelism, watermarks=False, inputs={INPUTS[0]: above})
-            kept = (*scan.fields, *(f for f in above.schema if f.name in _keys(requires) and f not in scan.fields))
-            above = planner.project(above, tuple(f for f in above.schema if f in kept))
+            kept = {f.name for f in scan.fields} | set(_keys(requires))
+            # a function that places rows may look at any column
+            if not isinstance(requires, Range | Custom):
+                above = planner.project(above, tuple(f for f in above.schema if f.name in kept))
         fields = schema_of(root)
         sql = select_sql(root, lambda n: isinstance(n, Scan), weighted=above.retracting)
         given = above.distribution if self._is_forward(op, above) else AnyDistribution()
@@ -276,7 +281,7 @@ class GraphPlanner:
     def _usable(self, op: StreamOperatorNode, port: int, above: StreamNode) -> Distribution:
         """Return what input `port` requires; its keys are columns."""
         requires = op.inputs[port].requires
-        for key in _keys(requires):
+        for key in (requires.column,) if isinstance(requires, Range) else _keys(requires):
             if all(f.name != key for f in above.schema):
                 msg = f"input {port} of {op.name!r} is keyed by {key!r}, which {op.inputs[port].upstream!r} has not"
                 raise PlanError(msg, hint=f"its columns are {_columns(above.schema)}")
@@ -295,7 +300,9 @@ class GraphPlanner:
         above = self._inputs(op)
         for port in range(len(op.inputs)):
             asked = self._usable(op, port, above[port])
-            if isinstance(asked, Broadcast | Rebalance):
+            if isinstance(asked, Broadcast) and _broadcasts(rows, {id(r) for r in above}):
+                continue
+            if not isinstance(asked, Hash | AnyDistribution | Single):
                 msg = f"input {port} of {op.name!r} cannot be {asked}: its query needs rows by their keys"
                 raise PlanError(msg)
             if not isinstance(asked, Hash):
@@ -384,6 +391,12 @@ def _needed(rows: StreamNode, ends: set[int]) -> list[tuple[str, ...]]:
         return []
     found = [_keys(i.requires) for i in rows.inputs if _keys(i.requires)]
     return found + [keys for i in rows.inputs for keys in _needed(i.node, ends)]
+
+
+def _broadcasts(rows: StreamNode, ends: set[int]) -> bool:
+    return id(rows) not in ends and any(
+        isinstance(i.requires, Broadcast) or _broadcasts(i.node, ends) for i in rows.inputs
+    )
 
 
 def _keys(requires: Distribution) -> tuple[str, ...]:

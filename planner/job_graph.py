@@ -5,13 +5,14 @@ The planner makes one of every query, and a user may write one by hand (docs/gra
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Rebalance, Single
+from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Rebalance, Single
 from planner.operator_work import ConnectorWork, PythonWork, RelationWork, SqlWork, Work
 from sabot.errors import PlanError
 from sabot.ids import OperatorId
@@ -252,6 +253,9 @@ class JobGraph:
         *,
         broadcast: bool = False,
         rebalance: bool = False,
+        range_by: str | None = None,
+        bounds: Iterable[object] = (),
+        partition: Callable[..., Any] | str | None = None,
         requires: Distribution | None = None,
     ) -> StreamOperatorNode:
         """Let operator `up` feed an input of `down`; return `down` as it is then.
@@ -267,8 +271,13 @@ class JobGraph:
             Every task of `down` gets all rows.
         rebalance : bool
             Rows are dealt evenly, where they would else stay in place.
+        range_by : column of `up`
+            Rows are cut by its order at `bounds`, one less than `down` has tasks, ascending: task i has those from
+            ``bounds[i - 1]`` up to ``bounds[i]``, which is the first of the next. NULL goes to the last.
+        partition : callable or str
+            From a RecordBatch to an array of task indices, one a row; named or pickled as an operator's function.
         requires : Distribution, optional
-            Instead of these three.
+            Instead of all of these.
 
         Raises
         ------
@@ -278,9 +287,18 @@ class JobGraph:
         above = self.operator(up if isinstance(up, str) else up.operator_id)
         below = self.operator(down if isinstance(down, str) else down.operator_id)
         keys = (key_by,) if isinstance(key_by, str) else tuple(key_by)
-        if bool(keys) + broadcast + rebalance + (requires is not None) > 1:
-            msg = f"input {input} of {below.name!r} has more than one of key_by, broadcast, rebalance and requires"
-            raise PlanError(msg, hint="give one of them")
+        ways = (bool(keys), broadcast, rebalance, range_by is not None, partition is not None, requires is not None)
+        if sum(ways) > 1:
+            msg = f"input {input} of {below.name!r} is asked for in {sum(ways)} ways"
+            raise PlanError(msg, hint="give one of key_by, broadcast, rebalance, range_by, partition and requires")
+        if range_by is not None:
+            requires = Range(
+                range_by, tuple(b.isoformat(" ") if isinstance(b, dt.datetime) else str(b) for b in bounds)
+            )
+        elif partition is not None:
+            from planner.python_function import custom_partition
+
+            requires = custom_partition(below.name, partition)
         if input != len(below.inputs):
             taken = input < len(below.inputs)
             msg = f"input {input} of {below.name!r} is fed already" if taken else f"{below.name!r} has no input {input}"
@@ -395,6 +413,11 @@ def _check_parallelism(operator: StreamOperatorNode) -> None:
     if not 1 <= operator.parallelism <= operator.max_parallelism:
         msg = f"operator {name!r} has parallelism {operator.parallelism}"
         raise PlanError(msg, hint=f"choose 1 to {operator.max_parallelism} (max_parallelism)")
+    for given in operator.inputs:
+        requires = given.requires
+        if isinstance(requires, Range) and len(requires.bounds) != operator.parallelism - 1:
+            msg = f"operator {name!r} has parallelism {operator.parallelism}, its range {len(requires.bounds)} bounds"
+            raise PlanError(msg, hint="one bound less than there are tasks")
     if operator.parallelism > 1 and any(isinstance(i.requires, Single) for i in operator.inputs):
         msg = f"operator {name!r} needs all rows in one task but has parallelism {operator.parallelism}"
         raise PlanError(msg, hint="give it a key, or parallelism 1")

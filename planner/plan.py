@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.chaining import ChainedGraph, chain_operators
+from planner.distribution import Custom, Range
 from planner.emit_on_close import rewrite
 from planner.execution_graph import ExecutionGraph, task_id
 from planner.explain import Counts, explain_job
@@ -231,6 +232,9 @@ def build_spec(
             task_ids(e.upstream),
             task_ids(e.downstream),
             max_parallelism,
+            e.requires.bounds if isinstance(e.requires, Range) else (),
+            e.requires.path if isinstance(e.requires, Custom) else "",
+            e.requires.pickled if isinstance(e.requires, Custom) else b"",
         )
         for e in chained.edges
     )

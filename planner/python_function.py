@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from types import ModuleType
 
+from planner.distribution import Custom
 from planner.operator_work import PythonWork
 from sabot.errors import PlanError
 from sabot.schema import arrow_type
@@ -49,6 +50,19 @@ def python_work(name: str, function: object, columns: dict[str, str], *, changes
         msg = f"{function!r} of operator {name!r} is neither a function nor has it a method 'process'"
         raise PlanError(msg, hint="def f(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch")
     return PythonWork(columns, pickled=_pickled(name, function), changes=changes)
+
+
+def custom_partition(name: str, function: object) -> Custom:
+    """Return a function from a batch to task indices as data; raises as `python_work`."""
+    if isinstance(function, str):
+        if not _PATH.match(function):
+            msg = f"{function!r} before operator {name!r} is no path of a function"
+            raise PlanError(msg, hint="write 'module:name'")
+        return Custom(path=function)
+    if not callable(function):
+        msg = f"{function!r} before operator {name!r} is no function"
+        raise PlanError(msg, hint="def f(batch: pyarrow.RecordBatch) -> an array of task indices")
+    return Custom(pickled=_pickled(name, function))
 
 
 def _pickled(name: str, function: object) -> bytes:

@@ -48,7 +48,7 @@ from planner.task_spec import (
     SqlOp,
     UnionOp,
 )
-from planner.tree import consumer_counts
+from planner.tree import consumer_counts, unique_nodes
 from sabot.errors import PlanError
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import Field, Schema, quote
@@ -128,6 +128,8 @@ class StreamPlanner:
         Whether sources compute their watermark (the query waits for it).
     inputs : mapping of relation name to StreamNode, optional
         Who gives the rows of relations of kind INPUT. Keyed work has `parallelism` tasks then, whatever its input has.
+    broadcast : str, optional
+        Of these, the one that goes to every task of a join.
     """
 
     def __init__(
@@ -137,10 +139,12 @@ class StreamPlanner:
         parallelism: int,
         watermarks: bool,
         inputs: Mapping[str, StreamNode] | None = None,
+        broadcast: str | None = None,
     ) -> None:
         self._parallelism = parallelism
         self._watermarks = watermarks
         self._inputs = dict(inputs or {})
+        self._asked_broadcast = broadcast
         self._narrowed: dict[int, StreamNode] = {}
         self._consumers = consumer_counts(root)
         self._planned: dict[LogicalNode, StreamNode] = {}
@@ -416,6 +420,9 @@ class StreamPlanner:
         if in_one and not self._inputs:
             return Single(), Single(), 1
         pairs = list(zip(node.left_keys, node.right_keys, strict=True))
+        for side, child in enumerate((node.left, node.right)):
+            if {n.relation.name for n in unique_nodes(child) if isinstance(n, Scan)} == {self._asked_broadcast}:
+                return self._broadcast(side, left, right)
         if not pairs:
             return self._broadcast(broadcast_side(node, keyed=False) or 0, left, right)
         for side, stream in enumerate((left, right)):

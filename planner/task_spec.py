@@ -234,7 +234,8 @@ class EdgeSpec(msgspec.Struct, frozen=True):
 
     `kind`: FORWARD, HASH, BROADCAST, REBALANCE, RANGE, CUSTOM (a gather to one task is HASH with no keys).
     `keys` are column names of `columns`. `columns` includes ``__weight`` (INTEGER) where the stream has it.
-    Key group g of `max_parallelism` goes to downstream task ``g * len(downstream) // max_parallelism``.
+    Key group g of `max_parallelism` goes to downstream task ``g * len(downstream) // max_parallelism``. Of RANGE,
+    `keys` is one column and `bounds` texts that cast to its type; of CUSTOM, the function is named or pickled.
     """
 
     edge_id: str
@@ -244,6 +245,9 @@ class EdgeSpec(msgspec.Struct, frozen=True):
     upstream: tuple[str, ...]
     downstream: tuple[str, ...]
     max_parallelism: int = 128
+    bounds: tuple[str, ...] = ()
+    function_path: str = ""
+    function_pickled: bytes = b""
 
 
 class TaskSpec(msgspec.Struct, frozen=True):

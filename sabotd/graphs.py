@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from planner.distribution import Custom
 from planner.graph_plan import GraphPlanner
 from planner.job_graph import JobGraph, OperatorType, StreamOperatorNode
 from planner.logical import Emit, Query, Relation, Scan
@@ -78,8 +79,9 @@ def plan_graph(
         planner = GraphPlanner(graph, job_id)
         recording = RecordingCatalog(catalog)
         for op in graph.operators:
-            if isinstance(op.work, PythonWork) and refusal is not None:
-                msg = f"operator {op.name!r} is a Python function, and this server takes none: {refusal}"
+            has_code = isinstance(op.work, PythonWork) or any(isinstance(i.requires, Custom) for i in op.inputs)
+            if has_code and refusal is not None:
+                msg = f"operator {op.name!r} has a Python function, and this server takes none: {refusal}"
                 raise SqlError(msg, hint="write it in SQL, or set server.python_jobs", sqlstate="42501")
             _add(planner, op, statement.name, recording, make_source)
         planned = planner.finish(statement.name)

@@ -28,6 +28,7 @@ from sabotd.connectors import registry
 from sabotd.connectors.base import BadRecord, SourceReader
 from sabotd.operators.base import Operator
 from sabotd.operators.factory import make_operator
+from sabotd.operators.python import partition_function
 from sabotd.state.duckdb_state import TaskDatabase
 
 log = logging.getLogger("sabot.agent")
@@ -218,6 +219,10 @@ class AgentRuntime:
                 upstream=edge.upstream,
                 downstream=edge.downstream,
                 max_parallelism=edge.max_parallelism,
+                bounds=tuple(pa.scalar(bound) for bound in edge.bounds),
+                partition=partition_function(edge.edge_id, edge.function_path, edge.function_pickled)
+                if edge.kind == "CUSTOM"
+                else None,
             )
             self._shuffle.register_shuffle(command.job_id, command.attempt, info, command.locations)
 

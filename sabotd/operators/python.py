@@ -28,7 +28,7 @@ class Python:
         self._op = op
         self._schema = output_schema(op, [])
         with _Blame(op.name):
-            target = _load(op)
+            target = load_function(op.path, op.pickled)
             if isinstance(target, type):
                 target = target()
         self._process: Callable[[pa.RecordBatch], object] = getattr(target, "process", target)
@@ -78,6 +78,18 @@ class Python:
         return JobError(f"the function of operator {self._op.name!r} {what}", hint=hint)
 
 
+def partition_function(name: str, path: str, pickled: bytes) -> Callable[[pa.RecordBatch], object]:
+    """Return the function of a CUSTOM edge; its errors are told with `name` and the line."""
+    with _Blame(name):
+        function = load_function(path, pickled)
+
+    def blamed(batch: pa.RecordBatch) -> object:
+        with _Blame(name):
+            return function(batch)
+
+    return blamed
+
+
 class _Blame:
     """Gives an error out of a user's code the operator's name and the line."""
 
@@ -104,10 +116,11 @@ class _Blame:
         raise JobError(msg) from error
 
 
-def _load(op: PythonOp) -> Any:
-    if op.pickled:
-        return pickle.loads(op.pickled)  # noqa: S301  the user's own code, let in by sabotd.graphs
-    module, _, name = op.path.partition(":")
+def load_function(path: str, pickled: bytes) -> Any:
+    """Return what a graph names or carries; raises what its import or unpickling raises."""
+    if pickled:
+        return pickle.loads(pickled)  # noqa: S301  the user's own code, let in by sabotd.graphs
+    module, _, name = path.partition(":")
     target: Any = importlib.import_module(module)
     for part in name.split("."):
         target = getattr(target, part)

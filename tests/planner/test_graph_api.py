@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import planner
 from cython_shuffle.partitioner import task_of_group
 from planner import ExecutionGraph, JobGraph, OperatorType, ShuffleEdgeType
-from planner.distribution import AnyDistribution, Broadcast, Hash, Rebalance, Single, satisfies
+from planner.distribution import AnyDistribution, Broadcast, Hash, Range, Rebalance, Single, satisfies
 from planner.key_groups import key_group_range, moves, task_of_key_group
 from planner.operator_work import ConnectorWork, PythonWork, SqlWork
 from sabot.errors import PlanError, SqlError
@@ -103,7 +103,7 @@ def test_operators_may_be_connected_in_any_order_but_not_in_a_circle() -> None:
         graph.connect("c", "b")
     with pytest.raises(PlanError, match="'b' has no input 2"):
         graph.connect("c", "b", 2)
-    with pytest.raises(PlanError, match="more than one of key_by, broadcast"):
+    with pytest.raises(PlanError, match="input 1 of 'c' is asked for in 2 ways"):
         graph.connect("a", "c", 1, key_by="k", broadcast=True)
     assert shape(graph.to_execution_graph()) == [("a->b#0", "REBALANCE"), ("b->c#0", "FORWARD")]
 
@@ -280,3 +280,27 @@ def test_the_package_names_the_graph() -> None:
         assert getattr(planner, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'Graph'"):
         _ = planner.Graph
+
+
+def test_ranges_and_functions_place_rows() -> None:
+    graph = JobGraph("placed")
+    graph.add_operator("a", OperatorType.SOURCE, 2)
+    graph.add_operator("b", OperatorType.MAP, 3, sql="*")
+    graph.add_operator("c", OperatorType.MAP, 3, sql="*")
+    graph.connect("a", "b", range_by="n", bounds=[10, 20.5])
+    graph.connect("b", "c", partition=doubled)
+    assert graph.operator("b").inputs[0].requires == Range("n", ("10", "20.5"))
+    execution = JobGraph.from_json(graph.to_json()).to_execution_graph()
+    assert shape(execution) == [("a->b#0", "RANGE"), ("b->c#0", "CUSTOM")]
+    assert execution.edges[0].keys == ("n",)
+    with pytest.raises(PlanError, match="'b' has parallelism 4, its range 2 bounds"):
+        execution.rescale_operator("b", 4)
+    execution.rescale_operator("c", 5)
+    assert shape(execution) == [("a->b#0", "RANGE"), ("b->c#0", "CUSTOM")]
+    graph.add_operator("d", OperatorType.MAP, 2)
+    with pytest.raises(PlanError, match="'no path' before operator 'd' is no path"):
+        graph.connect("c", "d", partition="no path")
+    more = graph.to_execution_graph()
+    with pytest.raises(PlanError, match="of type RANGE needs to know how it cuts"):
+        more.add_shuffle_edge("c", "d", ShuffleEdgeType.RANGE)
+    assert more.add_shuffle_edge("c", "d", requires=Range("n", ("5",))).type is ShuffleEdgeType.RANGE

@@ -37,7 +37,7 @@ def test_a_refused_function_is_not_looked_at() -> None:
     graph.add_operator("out", OperatorType.SINK, connector="blackhole", upstream="f")
     statement = parse_statement(f"CREATE JOB g FROM GRAPH {literal(graph.to_json())}")
     assert isinstance(statement, CreateJob)
-    with pytest.raises(SqlError, match="operator 'f' is a Python function, and this server takes none: because"):
+    with pytest.raises(SqlError, match="operator 'f' has a Python function, and this server takes none: because"):
         plan_graph(statement, CatalogStore(), make_source, "because")
     made = plan_graph(statement, CatalogStore(), make_source, None)
     assert made.planned.job_id == "sink:g"

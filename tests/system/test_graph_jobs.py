@@ -234,3 +234,64 @@ def test_jobs_come_back_with_the_daemon(tmp_path: Path) -> None:
         assert app.connection.sql("SELECT top FROM kept").fetchall() == [(sum(range(9, 1000, 10)),)]
         sabot.Job(app.connection, "kept").drop()
         assert app.connection.sql("SHOW JOBS").fetchall() == []
+
+
+def test_rows_are_cut_by_ranges_and_placed_by_a_function(server: Server, tmp_path: Path) -> None:
+    def by_last_digit(batch: pa.RecordBatch) -> pa.Array:
+        return pa.array([n % 10 // 5 for n in batch.column("n").to_pylist()], pa.int32())
+
+    graph = numbers("placed")
+    graph.add_operator("ranged", OperatorType.SINK, 3, connector="file", options={"path": tmp_path / "r"}, format="csv")
+    graph.connect("numbers", "ranged", range_by="n", bounds=[100, 900])
+    graph.add_operator("sides", OperatorType.SINK, 2, connector="file", options={"path": tmp_path / "s"}, format="csv")
+    graph.connect("numbers", "sides", partition=by_last_digit)
+    submit(server, graph)
+    server.run("FLUSH")
+
+    def written(folder: Path, task: int) -> set[int]:
+        lines = [line for f in folder.glob(f"*-{task}.csv") for line in f.read_text().split()]
+        return {int(line) for line in lines if line != "n"}
+
+    assert [written(tmp_path / "r", i) for i in range(3)] == [{*range(100)}, {*range(100, 900)}, {*range(900, 1000)}]
+    assert [written(tmp_path / "s", i) for i in range(2)] == [
+        {n for n in range(1000) if n % 10 // 5 == i} for i in (0, 1)
+    ]
+    text = "\n".join(str(r[0]) for r in server.rows("EXPLAIN placed"))
+    assert "numbers->ranged#0: RANGE by n: 100, 900, tasks 3 x 3" in text
+    assert "numbers->sides#0: CUSTOM by pickled, tasks 3 x 2" in text
+    server.run("DROP JOB placed")
+
+
+def test_bounds_that_are_no_numbers_and_places_that_are_not_there_are_told(server: Server) -> None:
+    graph = numbers("wrong_bounds")
+    graph.add_operator("out", OperatorType.SINK, 2, connector="blackhole")
+    graph.connect("numbers", "out", range_by="n", bounds=["x"])
+    with pytest.raises(sabot.SabotError, match="column 'n' of type int64 cannot be cut at the bounds given"):
+        submit(server, graph)
+    assert server.rows("SHOW JOBS") == []
+    graph = numbers("wrong_place")
+    graph.add_operator("out", OperatorType.SINK, 2, connector="blackhole")
+    graph.connect("numbers", "out", partition=lambda batch: pa.repeat(pa.scalar(7), batch.num_rows))
+    submit(server, graph)
+    with pytest.raises(sabot.JobError, match="7"):
+        server.run("FLUSH")
+
+
+def test_a_join_broadcasts_the_side_that_it_is_told_to(server: Server) -> None:
+    graph = numbers("joined")
+    graph.add_operator("few", OperatorType.FILTER, 3, sql="n < 10", upstream="numbers")
+    graph.add_operator(
+        "pairs",
+        OperatorType.JOIN,
+        4,
+        sql="SELECT input.n AS a, input_1.n AS b FROM input JOIN input_1 ON input.n = 2 * input_1.n",
+    )
+    graph.connect("numbers", "pairs")
+    graph.connect("few", "pairs", 1, broadcast=True)
+    graph.add_operator("view", OperatorType.MATERIALIZE, upstream="pairs")
+    submit(server, graph)
+    server.run("FLUSH")
+    assert sorted(server.rows("SELECT a, b FROM joined")) == [(2 * n, n) for n in range(10)]
+    types = dict(server.rows("SELECT edge, type FROM sabot_catalog.shuffle_edges"))
+    assert "BROADCAST" in types.values()
+    assert len([t for t in types.values() if t == "HASH"]) == 1, types
