@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -29,7 +29,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True):
     def from_bytes(cls, data: bytes) -> Self:
         """Read a message; raises ShuffleError if it is none."""
         try:
-            return msgspec.msgpack.decode(data, type=cls)
+            return _DECODERS[cls].decode(data)  # type: ignore[no-any-return]
         except msgspec.MsgspecError as error:
             text = f"a message ({cls.__name__.lower()}) that cannot be read: {error}"
             raise ShuffleError(text, hint="are both agents of one version") from error
@@ -70,6 +70,12 @@ class Abort(_Message, frozen=True, array_like=True):
 
     links: tuple[str, ...]
     reason: str
+
+
+# made at import, on one thread: msgspec crashes when two threads are the first to decode a type
+_DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Ticket, Acknowledgement, Abort)
+}
 
 
 @dataclass(frozen=True, slots=True)

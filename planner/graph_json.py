@@ -54,6 +54,10 @@ class _Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     python: str = ""
 
 
+# made at import, on one thread: msgspec crashes when two threads are the first to decode a type
+_GRAPH = msgspec.json.Decoder(_Graph)
+
+
 def encode_graph(graph: JobGraph) -> str:
     """Return `graph` as JSON; see `JobGraph.to_json`."""
     operators = []
@@ -73,7 +77,7 @@ def encode_graph(graph: JobGraph) -> str:
 def decode_graph(text: str) -> JobGraph:
     """Read a graph; see `JobGraph.from_json`."""
     try:
-        read = msgspec.json.decode(text, type=_Graph)
+        read = _GRAPH.decode(text)
     except msgspec.DecodeError as error:
         msg = f"the graph cannot be read: {str(error)[:1].lower()}{str(error)[1:]}"
         raise PlanError(msg, hint="JobGraph.to_json() writes it") from error

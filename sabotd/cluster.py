@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import psutil
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint
@@ -194,7 +193,7 @@ class Cluster:
         self.coordinator.report((report,))
 
     def _take_reports(self, body: bytes) -> bytes:
-        self.coordinator.report(msgspec.json.decode(body, type=msg.Reports).reports)
+        self.coordinator.report(msg.REPORTS.decode(body).reports)
         return b""
 
     def stop(self, timeout_s: float = 8.0) -> None:

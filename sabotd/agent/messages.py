@@ -137,3 +137,7 @@ class Reports(msgspec.Struct, frozen=True):
 
     agent_id: str
     reports: tuple[Report, ...]
+
+
+REPORTS: msgspec.json.Decoder[Reports] = msgspec.json.Decoder(Reports)
+"""Made at import, on one thread: msgspec crashes when two threads are the first to decode a type."""
