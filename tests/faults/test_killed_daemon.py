@@ -87,4 +87,4 @@ def test_kills_between_create_and_drop(start: Start) -> None:
     daemon = start()
     with sabot.connect(daemon.location) as db:
         expected.check(db)
-        assert "ERROR" not in daemon.log.read_text()
+        assert "ERROR   sabotd" not in daemon.log.read_text()
