@@ -295,3 +295,19 @@ def test_a_join_broadcasts_the_side_that_it_is_told_to(server: Server) -> None:
     types = dict(server.rows("SELECT edge, type FROM sabot_catalog.shuffle_edges"))
     assert "BROADCAST" in types.values()
     assert len([t for t in types.values() if t == "HASH"]) == 1, types
+
+
+def test_the_page_of_the_api_does_what_it_says() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "graph-api.md").read_text()
+    script = page.split("```python\n", 1)[1].split("```", 1)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLE.parents[1])},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Graph: 5 operators, 15 tasks" in done.stdout, "with the partial aggregate"
+    assert "edge sums.partial_agg->sums#0: HASH by user_id, tasks 4 x 2" in done.stdout
