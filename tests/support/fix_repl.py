@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -84,13 +85,18 @@ class Terminal:
     def __init__(self, command: list[str], env: dict[str, str], *, lines: int = 24, columns: int = 80) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.Stream(self.screen)
-        self.process = pexpect.spawn(
-            command[0],
-            command[1:],
-            env={**env, "TERM": "xterm-256color"},
-            dimensions=(lines, columns),
-            encoding="utf-8",
-        )
+        # a collection in the child, between its fork and exec, frees what other libraries' threads held, and crashes
+        gc.disable()
+        try:
+            self.process = pexpect.spawn(
+                command[0],
+                command[1:],
+                env={**env, "TERM": "xterm-256color"},
+                dimensions=(lines, columns),
+                encoding="utf-8",
+            )
+        finally:
+            gc.enable()
 
     @property
     def text(self) -> str:
