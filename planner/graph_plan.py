@@ -7,7 +7,7 @@ from dataclasses import replace
 from planner.carried import carried
 from planner.chaining import chain_operators
 from planner.changelog import Changelog
-from planner.distribution import AnyDistribution, Broadcast, Custom, Distribution, Hash, Range, Single
+from planner.distribution import AnyDistribution, Broadcast, Custom, Distribution, Hash, Range, Single, renamed
 from planner.execution_graph import ShuffleEdgeType, detect_shuffle_edge_type
 from planner.job_graph import JobGraph, JobInput, OperatorType, StreamOperatorNode, is_query, written_distribution
 from planner.logical import (
@@ -150,9 +150,15 @@ class GraphPlanner:
                 above = planner.project(above, tuple(f for f in above.schema if f.name in kept))
         fields = schema_of(root)
         sql = select_sql(root, lambda n: isinstance(n, Scan), weighted=above.retracting)
-        given = above.distribution if self._is_forward(op, above) else AnyDistribution()
-        key = None if isinstance(requires, Broadcast) else above.stream_key
-        key, distribution = carried(root, scan, key, Hash(requires.keys) if isinstance(requires, Hash) else given)
+        lies = above.distribution if self._is_forward(op, above) else AnyDistribution()
+        if isinstance(requires, Hash):
+            lies = Hash(requires.keys)
+        # the query may read fewer columns than there are
+        read = {f.name: f.name for f in scan.fields}
+        key = above.stream_key
+        if key is not None and (isinstance(requires, Broadcast) or not set(key) <= set(read)):
+            key = None
+        key, distribution = carried(root, scan, key, renamed(lies, read))
         return StreamNode(
             SqlOp(sql, travelling(fields, weighted=above.retracting)),
             (StreamInput(above, requires),),
