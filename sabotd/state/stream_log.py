@@ -190,6 +190,7 @@ class LogCursor:
         self._file: int | None = None
         self._file_start = -1
         self._closed = False
+        self._woken = False
 
     @property
     def end(self) -> int:
@@ -213,8 +214,11 @@ class LogCursor:
         """
         log = self._log
         with log._lock:  # noqa: SLF001
-            if self.position >= log._end and not log._finished and not log._failed and timeout_s > 0:  # noqa: SLF001
+            if self._woken or self.position < log._end or log._finished or log._failed:  # noqa: SLF001
+                self._woken = False
+            elif timeout_s > 0:
                 log._lock.wait(timeout_s)  # noqa: SLF001
+                self._woken = False
             if log._failed or self._closed:  # noqa: SLF001
                 msg = log._failed or "the cursor is closed"  # noqa: SLF001
                 raise SqlError(msg, sqlstate="55000")
@@ -243,8 +247,9 @@ class LogCursor:
         self._file_start = start
 
     def wake(self) -> None:
-        """End a waiting `read` early."""
+        """End a waiting `read` early, or the next one that would wait."""
         with self._log._lock:  # noqa: SLF001
+            self._woken = True
             self._log._lock.notify_all()  # noqa: SLF001
 
     def close(self) -> None:

@@ -106,3 +106,15 @@ def test_a_finished_log_ends_its_cursors_after_the_last_entry(tmp_path: Path) ->
     assert cursor.read(60) is None, "it does not wait for what cannot come"
     cursor.close()
     log.close()
+
+
+def test_a_wake_before_the_wait_is_not_lost(tmp_path: Path) -> None:
+    log = StreamLog(tmp_path / "log", SCHEMA)
+    cursor = log.subscribe()
+    cursor.wake()
+    assert cursor.read(1e6) is None
+    log.append(1, [batch(1)])
+    cursor.wake()
+    assert drain(cursor) == [(1, [1])]
+    cursor.close()
+    log.close()
