@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from planner.aggregates import key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
 from planner.carried import StreamKey, carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
-from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Single, renamed
+from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
 from planner.logical import (
     AggCall,
@@ -115,6 +115,11 @@ def column_specs(schema: Schema) -> Columns:
 def travelling(schema: Schema, *, weighted: bool) -> Columns:
     """Return `schema` as columns between tasks, with ``__weight`` last where rows may be retracted."""
     return column_specs(schema) + ((ColumnSpec(WEIGHT, "INTEGER"),) if weighted else ())
+
+
+def partition_bounds(options: Mapping[str, str]) -> tuple[str, ...]:
+    """Return where the ranges of a sink that is partitioned by range begin, the first left out."""
+    return tuple(b.strip() for b in options.get("partition_bounds", "").split(",") if b.strip())
 
 
 class StreamPlanner:
@@ -524,7 +529,10 @@ class StreamPlanner:
         requires: Distribution = AnyDistribution()
         parallelism = self._spread(node)
         ordered = node.retracting and target.connector not in ORDERLESS_CONNECTORS
-        if target.connector in SINGLE_TASK_CONNECTORS or (ordered and not node.stream_key):
+        if bounds := partition_bounds(target.options):
+            # equal values are in one range, so a row's changes stay in order
+            requires, parallelism = Range(target.options.get("partition_by", ""), bounds), len(bounds) + 1
+        elif target.connector in SINGLE_TASK_CONNECTORS or (ordered and not node.stream_key):
             requires, parallelism = Single(), 1
         elif ordered and node.stream_key:
             # the changes of a row stay in order: one writer a key, of the target's key where it has its own

@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
+from cython_shuffle.placed import RangePartitioner
+from planner.job_columns import columns_schema
+from planner.streaming_plan import partition_bounds
 from planner.task_spec import SinkOp, SourceOp
-from sabot.errors import ConnectorError, SqlError
+from sabot.errors import ConnectorError, ShuffleError, SqlError
 from sabotd.connectors.base import Connector, OptionSpec, SinkWriter
 from sabotd.connectors.file_listing import file_format, is_pattern, is_watched
 from sabotd.connectors.file_sink import CHANGE_COLUMN, AppendWriter, FileWriter, sink_columns
 from sabotd.connectors.file_source import FileReader, check_first_file
-from sabotd.connectors.options import read_bool
+from sabotd.connectors.options import did_you_mean, read_bool
 from sabotd.connectors.payloads import check_include
 from sabotd.formats.decode import make_decoder
 from sabotd.formats.encode import make_encoder
@@ -42,6 +47,8 @@ _OPTIONS: Final[dict[str, OptionSpec]] = {
         doc="a file an epoch, or one file that grows; by the path's ending",
         of=_SINK,
     ),
+    "partition_by": OptionSpec("str", doc="the column by whose ranges rows are divided over tasks and files", of=_SINK),
+    "partition_bounds": OptionSpec("str", doc="where the second and each further range begins, by comma", of=_SINK),
 }
 INCLUDE_TYPES: Final = {"file": ("VARCHAR",)}
 
@@ -50,6 +57,25 @@ def _appends(op: SinkOp) -> bool:
     """Whether the sink is one file that grows: as `layout` says, else if the path has an ending."""
     layout = op.options.get("layout", "").lower()
     return layout == "append" if layout else bool(Path(op.options["path"]).suffix)
+
+
+def check_ranges(op: SinkOp) -> None:
+    """Check the options by which rows are divided into ranges; SqlError names the wrong one."""
+    column, bounds = op.options.get("partition_by"), partition_bounds(op.options)
+    if column is None and not bounds:
+        return
+    if column is None or not bounds:
+        given, missing = ("partition_by", "partition_bounds") if column else ("partition_bounds", "partition_by")
+        msg = f"option {given!r} needs option {missing!r}"
+        raise SqlError(msg, hint="partition_by = 'n', partition_bounds = '100, 200' makes three", sqlstate="22023")
+    if all(c.name != column for c in op.columns):
+        msg = f"option 'partition_by' is {column!r}, which is no column of the sink"
+        raise SqlError(msg, hint=did_you_mean(column, [c.name for c in op.columns]), sqlstate="42703")
+    try:
+        RangePartitioner(columns_schema(op.columns), column, tuple(map(pa.scalar, bounds)), len(bounds) + 1)
+    except ShuffleError as error:
+        msg = f"option 'partition_bounds': {error.message}"
+        raise SqlError(msg, hint=error.hint, sqlstate="22023") from error
 
 
 class FileConnector(Connector):
@@ -91,6 +117,7 @@ class FileConnector(Connector):
             msg = f"{kind.upper()} files cannot tell rows that change or vanish"
             hint = f"use ENCODE JSON or PARQUET, or csv.changes = true for a column {CHANGE_COLUMN!r} of + and -"
             raise SqlError(msg, hint=hint, sqlstate="0A000")
+        check_ranges(op)
         if kind == "parquet":
             if _appends(op):
                 msg = f"a Parquet file cannot grow: path {path!r} must be a folder"

@@ -168,6 +168,33 @@ def test_a_file_sink_writes_what_the_view_would_hold(server: Server, tmp_path: P
     assert written == batch(path, "SELECT id, amount FROM orders WHERE amount >= 500")
 
 
+def test_a_sink_partitioned_by_range_gives_each_file_its_range(server: Server, tmp_path: Path) -> None:
+    path, out = tmp_path / "orders.ndjson", tmp_path / "out"
+    write_orders(path, 1000, 6)
+    create = f"""CREATE SINK ranged AS SELECT id, amount FROM orders
+        WITH (connector = 'file', path = '{out}', partition_by = '%s', partition_bounds = '%s')
+        FORMAT PLAIN ENCODE JSON"""
+    server.run(orders_source(path))
+    for column, bounds, message in (("nobody", "1", "no column of the sink"), ("amount", "9, 5", "do not ascend")):
+        with pytest.raises(sabot.SqlError, match=message):
+            server.run(create % (column, bounds))
+    server.run(create % ("amount", "200, 500"), "FLUSH")
+    ranges: dict[str, set[int | None]] = {}
+    ids = Counter[int]()
+    for file in out.iterdir():
+        for row in map(json.loads, file.read_text().splitlines()):
+            ranges.setdefault(file.stem.partition("-")[2], set()).add(row["amount"])
+            ids[row["id"]] += 1
+    assert ids == Counter(range(1000))
+    assert None in ranges["2"]
+    ranges["2"].discard(None)
+    limits = [(min(r, key=int), max(r, key=int)) for _, r in sorted(ranges.items())]  # type: ignore[arg-type]
+    assert [[int(v or 0) // 100 for v in pair] for pair in limits] == [[0, 1], [2, 4], [5, 9]]
+    text = "\n".join(str(r[0]) for r in server.rows("EXPLAIN ranged"))
+    assert "RANGE by amount: 200, 500" in text
+    assert "x 3" in text
+
+
 def test_bad_records_are_kept_and_the_job_goes_on(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "orders.ndjson"
     path.write_text('{"id": 1, "amount": 5}\n{"id": oops}\n{"id": 2, "amount": 6}\n{"id": 3, "amount": "x"}\n')
