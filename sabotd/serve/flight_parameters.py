@@ -11,10 +11,10 @@ from sabot.schema import quote
 
 Row = tuple[object, ...]
 
-_MAX_PARAMETERS = 4000
+_MAX_ROWS = 20_000
 _NAME = r'(?:"(?:[^"]|"")+"|[^\W\d]\w*)'
 _ALL_PARAMETERS_INSERT = re.compile(
-    rf"(?P<head>\s*insert\s+into\s+{_NAME}(?:\s*\.\s*{_NAME})*\s*(?:\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)\s*)?values\s*)"
+    rf"(?P<head>\s*insert\s+into\s+{_NAME}(?:\s*\.\s*{_NAME})*\s*(?:\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)\s*)?)values\s*"
     r"(?P<row>\(\s*\?(?:\s*,\s*\?)*\s*\))\s*;?\s*\Z",
     re.IGNORECASE,
 )
@@ -30,7 +30,8 @@ def rows_of(batch: pa.RecordBatch) -> list[Row]:
 def statements(sql: str, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
     """Yield statements with parameters that together do `sql` once for every row, in order.
 
-    An INSERT whose VALUES are one row of nothing but ``?`` becomes INSERTs of many rows each.
+    An INSERT whose VALUES are one row of nothing but ``?`` becomes INSERTs of many rows each, with one list a column:
+    a parameter a value costs DuckDB 0.1 ms.
     """
     match = _ALL_PARAMETERS_INSERT.match(sql) if len(rows) > 1 else None
     if match is None:
@@ -38,15 +39,14 @@ def statements(sql: str, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
             yield sql, row
         return
     width = match["row"].count("?")
-    many = max(1, _MAX_PARAMETERS // width)
-    for start in range(0, len(rows), many):
-        part = rows[start : start + many]
+    text = f"{match['head'].rstrip()} SELECT {', '.join(['unnest(?)'] * width)}"
+    for start in range(0, len(rows), _MAX_ROWS):
+        part = rows[start : start + _MAX_ROWS]
         wrong = next((row for row in part if len(row) != width), None)
         if wrong is not None:  # the engine says what is wrong with it
             yield sql, wrong
             return
-        text = match["head"] + ", ".join([match["row"]] * len(part))
-        yield text, tuple(value for row in part for value in row)
+        yield text, tuple(list(column) for column in zip(*part, strict=True))
 
 
 def insert_text(table: str, columns: Iterable[str]) -> str:

@@ -6,11 +6,13 @@ import datetime as dt
 import json
 import random
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import pytest
 
+import sabot
 from sabot.errors import SqlError
 from tests.support.fix_server import Server
 
@@ -212,3 +214,31 @@ def test_system_tables_are_described(server: Server) -> None:
         assert [row[0] for row in server.rows(f"DESCRIBE {name}")] == columns
     with pytest.raises(SqlError, match=r"sabot_catalog[.]nope' does not exist"):
         server.rows("DESCRIBE sabot_catalog.nope")
+
+
+def test_many_rows_of_parameters_of_every_type(server: Server) -> None:
+    zone = dt.UTC
+    rows: list[tuple[object, ...]] = [
+        (1, "ü", Decimal("1.25"), dt.datetime(1960, 1, 1), True, b"\0\xff", dt.date(1900, 1, 1), 0.5, None),
+        (None,) * 9,
+        (2**63 - 1, "", Decimal("-0.01"), dt.datetime(2020, 1, 1), False, b"", dt.date(2020, 2, 29), -1e300, None),
+    ]
+    nested: list[tuple[object, ...]] = [
+        ([1, None], {"x": 1, "y": "a"}, dt.time(1, 2, 3), dt.datetime(2020, 1, 1, tzinfo=zone)),
+        (None, None, None, None),
+        ([], {"x": None, "y": None}, dt.time(0), dt.datetime(1969, 1, 1, tzinfo=zone)),
+    ]
+    server.run(
+        "CREATE TABLE p (a BIGINT, b TEXT, c DECIMAL(10, 2), d TIMESTAMP, e BOOLEAN, f BYTEA, g DATE, h DOUBLE, i INT)",
+        "CREATE TABLE q (a BIGINT[], b STRUCT<x INT, y VARCHAR>, c TIME, d TIMESTAMPTZ)",
+        "CREATE TABLE none (a STRUCT<x INT>, b VARCHAR[], c BYTEA, d UUID)",
+    )
+    server.db.executemany("INSERT INTO p VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    server.db.executemany("INSERT INTO q VALUES (?, ?, ?, ?)", nested)
+    server.db.executemany("INSERT INTO none (d, c, b, a) VALUES (?, ?, ?, ?)", [(None,) * 4] * 3)
+    assert server.rows("SELECT * FROM p") == rows
+    assert server.rows("SELECT * FROM q") == nested
+    assert server.rows("SELECT * FROM none") == [(None,) * 4] * 3
+    with pytest.raises(sabot.Error, match="could not convert string 'x'"):
+        server.db.executemany("INSERT INTO p (a, b) VALUES (?, ?)", [("1", "a"), ("x", "b")])
+    assert server.rows("SELECT count(*) FROM p") == [(3,)]
