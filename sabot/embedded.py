@@ -126,7 +126,7 @@ class Embedded:
                     raise ClientError(msg, sqlstate="08001", hint=self._log_tail())
                 part = os.read(self._ready_fd, 65536)
                 if not part:
-                    msg = "private sabotd ended while it started"
+                    msg = f"private sabotd ended while it started, {self._end()}"
                     raise ClientError(msg, sqlstate="08001", hint=self._log_tail())
                 line += part
         answer = json.loads(line)
@@ -135,6 +135,14 @@ class Embedded:
             raise ClientError(msg, sqlstate="08001")
         location: str = answer["location"]
         return location
+
+    def _end(self) -> str:
+        """Tell how the daemon ended, which has closed its end of the pipe."""
+        try:
+            status = self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            return "but its process is still there"
+        return f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
 
     def _log_tail(self) -> str | None:
         text = self._log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()

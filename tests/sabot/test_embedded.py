@@ -47,7 +47,7 @@ def test_temporary_folder_is_private() -> None:
     ("command", "agents", "text"),
     [
         (COMMAND, 9, "did not start: too many agents"),
-        (COMMAND, 8, "ended while it started"),
+        (COMMAND, 8, "ended while it started, with status [1-9]"),
         (("/nonexistent/python",), None, "cannot start '/nonexistent/python'"),
     ],
 )
