@@ -45,7 +45,7 @@ _RELATION_AFTER = frozenset({"from", "join", "into", "table", "describe", "desc"
 _EXPRESSION_AFTER = frozenset(
     {"select", "where", "by", "having", "on", "and", "or", "not", "when", "then", "else", "case", "between", "distinct"}
 )
-_DROPPED = frozenset({"source", "table", "view", "sink"})
+_DROPPED = frozenset({"source", "table", "view", "sink", "job"})
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def completion_context(before: str, after: str = "") -> Context:
     if previous == "create":
         return Context(prefix, start, after=("MATERIALIZED VIEW", "SOURCE", "TABLE", "VIEW", "SINK"))
     if previous == "drop":
-        return Context(prefix, start, after=("MATERIALIZED VIEW", "SOURCE", "TABLE", "VIEW", "SINK"))
+        return Context(prefix, start, after=("MATERIALIZED VIEW", "SOURCE", "TABLE", "VIEW", "SINK", "JOB"))
     of = tuple(dict.fromkeys(scope.values()))
     if previous == "," and _clause(lowered) in ("from", "join"):
         return Context(prefix, start, keywords=False, relations=True, columns=_inside_call(lowered), of=of)
@@ -215,6 +215,8 @@ def _kinds(lowered: list[str]) -> tuple[str, ...]:
     """The kinds of relations that a statement takes where the cursor is."""
     match lowered[0]:
         case "drop":
+            if lowered[1] == "job":
+                return ("materialized view", "sink")
             return ("materialized view",) if lowered[1] == "materialized" else (lowered[1],)
         case "insert" if lowered[-1] == "into":
             return ("table",)
