@@ -59,7 +59,8 @@ def parse_size(text: str) -> int:
 
 
 def _duration(value: Any) -> float:
-    return parse_duration(_string(value))
+    # a bare number gets the message that tells of units
+    return parse_duration(value if isinstance(value, str) else str(value))
 
 
 def _size(value: Any) -> int:

@@ -51,6 +51,7 @@ def test_values_are_read_in_their_units():
         ("[server]\nlisten = 3", "c.toml, line 2: server.listen: 3 is no string"),
         ("[log]\nlevel = 'loud'", "c.toml, line 2: log.level: 'loud' is none of debug, info, warning, error"),
         ("[streaming]\n#\nidle_timeout = '5 parsecs'", "c.toml, line 3: streaming.idle_timeout: '5 parsecs' is no dur"),
+        ("[streaming]\nbarrier_interval = 100", "c.toml, line 2: streaming.barrier_interval: '100' is no dur"),
         ("[streaming]\nparallelism = true", "c.toml, line 2: streaming.parallelism: True is no whole number"),
         ("[agents]\ncount = -1", "c.toml, line 2: agents.count: -1 is out of range; it goes from 0 to 1024"),
         ("[agents]\npool = '3 eggs'", "c.toml, line 2: agents.pool: '3 eggs' is no size"),
