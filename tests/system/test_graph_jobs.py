@@ -311,3 +311,33 @@ def test_the_page_of_the_api_does_what_it_says() -> None:
     assert done.returncode == 0, done.stderr
     assert "Graph: 5 operators, 15 tasks" in done.stdout, "with the partial aggregate"
     assert "edge sums.partial_agg->sums#0: HASH by user_id, tasks 4 x 2" in done.stdout
+
+
+def test_an_application_on_a_server_leaves_its_job_there(server: Server) -> None:
+    graph = numbers("")
+    graph.add_operator("odd", OperatorType.FILTER, 3, sql="n % 2 = 1", upstream="numbers")
+    graph.add_operator("view", OperatorType.MATERIALIZE, upstream="odd")
+    with sabot.App("mine", server=server.db.url) as app:
+        job = app.submit(graph)
+        assert job.name == "mine", "the application's, for the graph has none"
+        with pytest.raises(sabot.SqlError, match="materialized view 'mine' is there already"):
+            app.submit(graph)
+        job.wait()
+    assert server.rows("SELECT count(*) FROM mine") == [(500,)]
+    server.run(f"CREATE JOB IF NOT EXISTS mine FROM GRAPH {literal(graph.to_json())}")
+    text = "\n".join(str(r[0]) for r in server.rows(f"EXPLAIN CREATE JOB other FROM GRAPH {literal(graph.to_json())}"))
+    assert text.startswith("Graph: 3 operators, 7 tasks\n")
+    server.run("CREATE MATERIALIZED VIEW sql_made AS SELECT count(*) AS c FROM mine")
+    with pytest.raises(sabot.SqlError, match="'sql_made' is a materialized view, not a job"):
+        server.run("DROP JOB sql_made")
+    with pytest.raises(sabot.SqlError, match="job 'nobody' does not exist"):
+        server.run("DROP JOB nobody")
+    server.run("DROP JOB IF EXISTS nobody", "DROP JOB mine CASCADE")
+    assert server.rows("SHOW JOBS") == []
+
+
+@pytest.mark.parametrize("sql", ["CREATE JOB j FROM GRAPH", "CREATE JOB j FROM '{}'", "CREATE JOB j FROM GRAPH '{'"])
+def test_a_statement_that_is_none_is_told_with_its_place(server: Server, sql: str) -> None:
+    with pytest.raises(sabot.SqlError) as refused:
+        server.run(sql)
+    assert refused.value.text == sql
