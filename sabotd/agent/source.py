@@ -14,7 +14,7 @@ from planner.job_columns import columns_schema
 from planner.task_spec import Columns
 from sabot.ids import ROW_WATERMARK
 from sabotd.agent.messages import SplitWatermark
-from sabotd.connectors.base import BadRecord, Position, SourceReader, SourceStatus
+from sabotd.connectors.base import BadRecord, ChangesReader, Position, SourceReader, SourceStatus
 from sabotd.state.duckdb_state import Statement, TaskDatabase
 
 
@@ -46,6 +46,7 @@ class SourceDriver:
     ) -> None:
         self.relation = relation
         self.reader = reader
+        self._changes = reader if isinstance(reader, ChangesReader) else None
         self._judge_lateness = judge_lateness
         self._idle_timeout_ns = int(idle_timeout_s * 1e9)
         self._on_bad_records = on_bad_records
@@ -129,6 +130,10 @@ class SourceDriver:
             split.idle = finished or (now - split.last_row_ns > self._idle_timeout_ns)
             out.append(SplitWatermark(self.relation, name, split.watermark_us, split.idle))
         return tuple(out)
+
+    def within_change(self) -> bool:
+        """Whether a barrier has to wait for the rest of a change."""
+        return self._changes is not None and self._changes.within_change()
 
     def became_idle(self) -> bool:
         """Whether a split has gone silent since `split_watermarks` was last asked."""

@@ -185,8 +185,9 @@ class Task:
         told_finished = False
         wait_s = 0.0
         while not self._stopping.is_set():
+            whole = not any(s.within_change() for s in self._sources)
             with self._lock:
-                barrier = self._injected.popleft() if self._injected else None
+                barrier = self._injected.popleft() if self._injected and whole else None
             if barrier is not None:
                 self._source_barrier(barrier)
                 if barrier.final:

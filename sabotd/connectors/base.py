@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -92,6 +92,15 @@ class SourceReader(Protocol):
 
     def close(self) -> None:
         """Free everything; idempotent."""
+        ...
+
+
+@runtime_checkable
+class ChangesReader(Protocol):
+    """A `SourceReader` whose rows come in changes that a barrier must not cut in two."""
+
+    def within_change(self) -> bool:
+        """Whether the change that the last batch belongs to goes on; the rest can be read at once."""
         ...
 
 

@@ -75,6 +75,10 @@ class LogSourceReader:
         """Whether the relation will not change any more and all of it has been read."""
         return not self._in_snapshot and self._subscription.cursor.finished()
 
+    def within_change(self) -> bool:
+        """Whether the rest of an INSERT, or of the other view's epoch, is still to be read."""
+        return self._subscription.cursor.within_epoch
+
     def position(self) -> Position:
         """Return the log position; -1 while the snapshot is being read."""
         return {self._relation: -1 if self._in_snapshot else self._subscription.cursor.position}

@@ -186,6 +186,8 @@ class LogCursor:
         self._log = log
         self.position = position
         """Byte position of the next entry."""
+        self.within_epoch = False
+        """Whether more of the epoch of the last entry follows."""
         self.listener: Callable[[], None] | None = None
         self._file: int | None = None
         self._file_start = -1
@@ -234,10 +236,15 @@ class LogCursor:
         body = os.pread(self._file, length, offset + _HEADER.size)
         batch = pa.ipc.read_record_batch(pa.py_buffer(body), log.schema)
         with log._lock:  # noqa: SLF001
-            before = start
             self.position += _HEADER.size + length
-            if self.position >= before + SEGMENT_BYTES:
+            # what is written at once lies in one segment
+            end = min((s for s in log._segments if s > start), default=log._end)  # noqa: SLF001
+            if self.position >= start + SEGMENT_BYTES:
                 log._trim()  # noqa: SLF001
+        self.within_epoch = False
+        if self.position < end:
+            following, _ = _HEADER.unpack(os.pread(self._file, _HEADER.size, self.position - start))
+            self.within_epoch = following == epoch
         return epoch, batch
 
     def _open(self, path: Path, start: int) -> None:
