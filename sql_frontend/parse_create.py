@@ -44,7 +44,9 @@ def parse_create(cur: Cursor, span: Span) -> CreateStatement:
     cur.expect("CREATE")
     or_replace = cur.accept("OR", "REPLACE")
     here = cur.here()
-    cur.accept_one({"TEMP", "TEMPORARY"})
+    if (word := cur.accept_one({"TEMP", "TEMPORARY"})) is not None:
+        hint = "leave the word out; what is created stays until it is dropped"
+        raise cur.error(f"{word} is not supported", span=here, hint=hint, sqlstate="0A000")
     if cur.accept("MATERIALIZED", "VIEW"):
         if or_replace:
             hint = "DROP MATERIALIZED VIEW, then CREATE it"

@@ -213,6 +213,7 @@ def test_explain_holds_a_statement_or_a_name() -> None:
         ("CRATE TABLE t (a INT)", "cannot begin with 'CRATE'", "CRATE", "did you mean 'CREATE'?"),
         ("foo", "cannot begin with 'foo'", "foo", None),
         ("DELETE FROM t", "DELETE is not supported", "DELETE", "DROP TABLE"),
+        ("CREATE TEMP TABLE t (a INT)", "TEMP is not supported", "TEMP", "leave the word out"),
         ("FLUSH now", "found 'now'", "now", None),
         ("CREATE INDEX i ON t (a)", "cannot create 'INDEX'", "INDEX", "SOURCE, TABLE"),
         ("CREATE TABLE t (a INT, b FOO)", "type 'foo' does not exist", "FOO", None),
