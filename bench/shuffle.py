@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cython_shuffle import _kernels
 from cython_shuffle.frames import Barrier, FrameKind
@@ -53,6 +54,29 @@ def batch_of(rows: int) -> pa.RecordBatch:
     return pa.record_batch([pa.array(rng.integers(0, 1 << 40, rows)) for _ in SCHEMA], schema=SCHEMA)
 
 
+def by_numpy(arrays: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """What the partitioner does, as one would in numpy: hash, stable sort by destination, take, cut."""
+    keys = arrays[0].view(np.uint64)
+    hashes = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    places = ((hashes >> np.uint64(32)) * np.uint64(PARTS) >> np.uint64(32)).astype(np.uint16)
+    order = np.argsort(places, kind="stable")
+    bounds = np.searchsorted(places[order], np.arange(1, PARTS))
+    return [np.split(np.take(a, order), bounds) for a in arrays]
+
+
+def by_pyarrow(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """The same by pyarrow's functions, with a remainder for a hash since it has none."""
+    keys = batch.column(0)
+    places = pc.subtract(keys, pc.multiply(pc.divide(keys, PARTS), PARTS)).cast(pa.uint16())
+    order = pc.array_sort_indices(places)
+    counts = {c["values"].as_py(): c["counts"].as_py() for c in pc.value_counts(places)}
+    ordered, parts, start = batch.take(order), [], 0
+    for place in sorted(counts):
+        parts.append(ordered.slice(start, counts[place]))
+        start += counts[place]
+    return parts
+
+
 def kernels(rows: int, seconds: float) -> None:
     """Print the table of the kernels for batches of `rows`."""
     batch = batch_of(rows)
@@ -75,7 +99,9 @@ def kernels(rows: int, seconds: float) -> None:
         ("pyarrow take of four columns", lambda: batch.take(indices)),
         ("numpy take of four columns", lambda: [np.take(a, index_array) for a in arrays]),
         (f"partition into {PARTS} (all of it)", lambda: partitioner.partition(batch)),
-        ("the same, two string columns", lambda: by_text.partition(strings)),
+        ("the same by numpy", lambda: by_numpy(arrays)),
+        ("the same by pyarrow", lambda: by_pyarrow(batch)),
+        ("partition two string columns", lambda: by_text.partition(strings)),
     ]
     print(f"\nkernels, one core, batches of {rows:,} rows, four int64 columns")
     print(f"  {'':36} {'M rows/s':>9} {'of memcpy':>10}")
@@ -98,7 +124,7 @@ def edge_info(kind: str, tasks: int) -> ShuffleEdgeInfo:
     )
 
 
-def write_side(folder: str, kind: str, tasks: int, total_bytes: int) -> None:
+def write_side(folder: str, kind: str, tasks: int, total_bytes: int, barriers: int) -> None:
     """Write as the upstream process, until the input closes."""
     endpoint, manager, info = start_side(folder, "up", kind, tasks)
     batch = batch_of(1 << 16)
@@ -108,7 +134,8 @@ def write_side(folder: str, kind: str, tasks: int, total_bytes: int) -> None:
         writer = manager.writer("job", "edge", task)
         for _ in range(batches):
             writer.write(batch)
-        writer.barrier(Barrier(1))
+        for epoch in range(1, barriers + 1):
+            writer.barrier(Barrier(epoch))
         writer.end()
 
     for task in info.upstream:
@@ -168,10 +195,10 @@ def child(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
-def flight_hop(kind: str, tasks: int, total_bytes: int) -> float:
-    """Bytes a second from a second process, through the whole shuffle, from the first frame to the last."""
+def flight_hop(kind: str, tasks: int, total_bytes: int, barriers: int = 1) -> tuple[float, float]:
+    """From a second process, through the whole shuffle: bytes a second, and the seconds from first frame to last."""
     with tempfile.TemporaryDirectory(prefix="sabot-") as folder:
-        writer = child("--write", folder, kind, tasks, total_bytes)
+        writer = child("--write", folder, kind, tasks, total_bytes, barriers)
         endpoint, manager, info = start_side(folder, "down", kind, tasks)
         readers = [Reader(manager.read_partition("job", "edge", task)) for task in info.downstream]
         for reader in readers:
@@ -184,7 +211,7 @@ def flight_hop(kind: str, tasks: int, total_bytes: int) -> float:
         writer.wait()
         manager.stop()
         endpoint.stop()
-    return sum(reader.rows for reader in readers) * ROW_BYTES / seconds
+    return sum(reader.rows for reader in readers) * ROW_BYTES / seconds, seconds
 
 
 def raw_side(path: str, total_bytes: int) -> None:
@@ -224,28 +251,39 @@ def hop(total_bytes: int) -> None:
     raw = max(raw_socket(total_bytes) for _ in range(3))
     print(f"  {'raw socket':36} {raw / 1e9:9.2f} {1:10.2f}")
     for kind, tasks in (("FORWARD", 1), ("HASH", 2), ("HASH", 4)):
-        rate = max(flight_hop(kind, tasks, total_bytes) for _ in range(3))
+        rate = max(flight_hop(kind, tasks, total_bytes)[0] for _ in range(3))
         name = f"shuffle, {kind} {tasks} to {tasks} tasks"
         print(f"  {name:36} {rate / 1e9:9.2f} {rate / raw:10.2f}")
 
 
+def barriers() -> None:
+    """Print what barriers cost that go over all channels of an edge between two processes, one after the other."""
+    print("\nbarriers between two processes, best of three")
+    print(f"  {'':36} {'ms each':>9} {'us/channel':>10}")
+    for tasks, count in ((1, 2000), (8, 200), (64, 10)):
+        seconds = min(flight_hop("HASH", tasks, 0, count)[1] for _ in range(3))
+        name = f"HASH {tasks} to {tasks} tasks"
+        print(f"  {name:36} {seconds / count * 1e3:9.3f} {seconds / count / tasks**2 * 1e6:10.1f}")
+
+
 def main() -> None:
-    """Run both tables, or a side of the second."""
+    """Run the tables, or a side of one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--raw", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=0.3, help="time for each kernel")
     parser.add_argument("--megabytes", type=int, default=512, help="what goes over the hop")
     options = parser.parse_args()
     if options.write:
-        folder, kind, tasks, total_bytes = options.write
-        write_side(folder, kind, int(tasks), int(total_bytes))
+        folder, kind, tasks, total_bytes, count = options.write
+        write_side(folder, kind, int(tasks), int(total_bytes), int(count))
     elif options.raw:
         raw_side(options.raw[0], int(options.raw[1]))
     else:
         for rows in (8_192, 65_536, 1_048_576):
             kernels(rows, options.seconds)
         hop(options.megabytes << 20)
+        barriers()
 
 
 if __name__ == "__main__":

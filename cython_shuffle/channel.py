@@ -41,6 +41,11 @@ class Channel:
         return len(self._frames)
 
     @property
+    def lags(self) -> bool:
+        """Whether the taker is behind, so that what waits should hold no more memory than its own."""
+        return len(self._frames) >= 2
+
+    @property
     def starved_ns(self) -> int:
         """Nanoseconds that the taker found nothing, up to now."""
         with self._lock:

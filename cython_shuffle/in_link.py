@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+import pyarrow as pa
 
 from cython_shuffle.edge import Edge
 from cython_shuffle.frames import FrameKind
 from cython_shuffle.remote_channels import IncomingChannel
-from cython_shuffle.tickets import Acknowledgement, FrameHeader, Ticket
+from cython_shuffle.tickets import Acknowledgement, FrameHeader, Ticket, headers_from_bytes
 from cython_shuffle.transport import ClientPool, RemoteStream
 from cython_shuffle.wire_format import WireFormat
 from sabot.errors import SabotError, ShuffleError
 
 ACKNOWLEDGE_ACTION = "shuffle.acknowledge"
 _RETRY_S = 0.05
-_GATHER_S = 0.005
+_GATHER_S = 0.004
 _ACKNOWLEDGE_TIMEOUT_S = 2.0
 _BARRIERS_KEPT = 64
 _log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class InLink:
         self._dirty: set[int] = set()
         self._dirty_bytes = 0
         self._dirty_barriers = 0
+        self._gathering = False
         self._gone: str | None = None
         self._threads = [
             threading.Thread(target=self._run, name=f"pull {self.name}", daemon=True),
@@ -176,7 +178,7 @@ class InLink:
         return self._open(self._reconnect_s)
 
     def _read(self, stream: RemoteStream) -> bool:
-        """Move one frame, or none if the stream broke and may be made again; False when all channels have ended."""
+        """Move one chunk, or none if the stream broke and may be made again; False when all channels have ended."""
         try:
             chunk = stream.read()
         except SabotError:
@@ -190,17 +192,25 @@ class InLink:
                 return False
             raise ShuffleError(f"the stream ended before its end frame, after {sum(self._next_sequence)} frames")
         rows, metadata = chunk
-        header = FrameHeader.from_bytes(metadata)
+        *without_rows, last = headers_from_bytes(metadata)
+        for header in without_rows:
+            if header.kind is FrameKind.DATA:
+                raise ShuffleError(f"frame {header.sequence} of channel {header.channel} came without its rows")
+            self._receive(header, None)
+        self._receive(last, rows)
+        return True
+
+    def _receive(self, header: FrameHeader, rows: pa.RecordBatch | None) -> None:
         self._check(header)
         batch, nbytes = None, 0
         if header.kind is FrameKind.DATA:
+            assert rows is not None
             batch = self._wire.decode(rows)
             nbytes = max(batch.nbytes, batch.num_rows)
         elif header.kind is FrameKind.END:
             self._ended[header.channel] = True
             self._left -= 1
         self.channels[header.channel].receive(header.kind, batch, header.barrier, nbytes)
-        return True
 
     def _check(self, header: FrameHeader) -> None:
         if header.edge_id != self._ticket.edge_id:
@@ -231,12 +241,15 @@ class InLink:
             self._dirty.add(i)
             self._dirty_bytes += nbytes
             self._dirty_barriers += not nbytes
-            if self._is_due():
+            if self._is_urgent() if self._gathering else self._is_due():
                 self._changed.notify()
 
     def _is_due(self) -> bool:
         # barriers hold no room: they go along with data
         return self._dirty_bytes > 0 or self._dirty_barriers >= _BARRIERS_KEPT * len(self.channels) or self._is_over()
+
+    def _is_urgent(self) -> bool:
+        return self._dirty_bytes * 2 >= self._ticket.window_bytes * len(self.channels) or self._is_over()
 
     def _is_over(self) -> bool:
         return self._cancelled.is_set() or self._gone is not None or self._is_complete()
@@ -245,15 +258,15 @@ class InLink:
         return self._left == 0 and self._counts == self._next_sequence
 
     def _acknowledge(self) -> None:
-        window_bytes = self._ticket.window_bytes * len(self.channels)
         failing_since: float | None = None
         over = False
         while not over:
             with self._lock:
                 self._changed.wait_for(self._is_due)
-                if self._dirty_bytes * 2 < window_bytes:
-                    # what comes in the next moment saves a call
-                    self._changed.wait_for(lambda: self._dirty_bytes * 2 >= window_bytes or self._is_over(), _GATHER_S)
+                # what comes in the next moment saves a call
+                self._gathering = True
+                self._changed.wait_for(self._is_urgent, _GATHER_S)
+                self._gathering = False
                 over = self._is_over()
                 gone = None if self._is_complete() else self._gone or ("it was stopped" if over else None)
                 admitted = tuple((i, self._counts[i]) for i in self._dirty)

@@ -15,6 +15,7 @@ from cython_shuffle.tickets import Ticket
 from sabot.errors import ShuffleError
 
 _CANCEL_CHECK_S = 1.0
+_GROUP_FRAMES = 256
 
 
 class OutLink:
@@ -82,8 +83,10 @@ class OutLink:
             self._mark(i)
         return ticket.connection
 
-    def frames(self, connection: int, is_cancelled: Callable[[], bool]) -> Iterator[tuple[int, Frame]]:
-        """Give (channel, frame) until every channel has ended, the reader is gone or a newer connection came.
+    def frames(self, connection: int, is_cancelled: Callable[[], bool]) -> Iterator[list[tuple[int, Frame]]]:
+        """Give groups of (channel, frame), until every channel has ended, the reader is gone or a newer one came.
+
+        Only the last frame of a group may have rows: the barriers and ends of many channels travel together.
 
         Raises
         ------
@@ -91,15 +94,21 @@ class OutLink:
             A channel was aborted.
         """
         while (i := self._next_ready(connection, is_cancelled)) is not None:
-            frame = self._channels[i].next_to_send()
-            if frame is None:
-                continue
-            if frame.kind is FrameKind.END:
-                with self._lock:
-                    self._ended.add(i)
-            else:
-                self._mark(i)
-            yield i, frame
+            group: list[tuple[int, Frame]] = []
+            while i is not None:
+                frame = self._channels[i].next_to_send()
+                if frame is not None:
+                    group.append((i, frame))
+                    if frame.kind is FrameKind.END:
+                        with self._lock:
+                            self._ended.add(i)
+                    else:
+                        self._mark(i)
+                    if frame.kind is FrameKind.DATA or len(group) == _GROUP_FRAMES:
+                        break
+                i = self._pop_ready()
+            if group:
+                yield group
 
     def acknowledge(self, admitted: Sequence[tuple[int, int]]) -> None:
         """Take what the reader has booked room for: (channel, frames) each. Raises ShuffleError if it cannot be."""
@@ -139,11 +148,17 @@ class OutLink:
                 if self._connection != connection or len(self._ended) == len(self._channels):
                     return None
                 if self._ready:
-                    i = self._ready.popleft()
-                    self._is_ready[i] = False
-                    return i
+                    return self._pop_ready()
                 if self._closed or (not self._changed.wait(_CANCEL_CHECK_S) and is_cancelled()):
                     return None
+
+    def _pop_ready(self) -> int | None:
+        with self._lock:
+            if not self._ready:
+                return None
+            i = self._ready.popleft()
+            self._is_ready[i] = False
+            return i
 
     def detach(self, connection: int) -> None:
         """The stream of `connection` has ended, in whatever way."""

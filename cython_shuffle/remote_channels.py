@@ -33,6 +33,11 @@ class OutgoingChannel(Channel):
         return len(self._frames) - (self._cursor - self._kept)
 
     @property
+    def lags(self) -> bool:
+        """Whether the reader is behind; a window that waits for an acknowledgement leaves a frame or two."""
+        return self.depth >= 4
+
+    @property
     def acknowledged(self) -> bool:
         """Whether the end was written and all has been acknowledged."""
         with self._lock:

@@ -25,7 +25,7 @@ from cython_shuffle.in_link import ACKNOWLEDGE_ACTION, InLink
 from cython_shuffle.metrics import EdgeMetrics
 from cython_shuffle.out_link import OutLink
 from cython_shuffle.remote_channels import IncomingChannel, OutgoingChannel
-from cython_shuffle.tickets import Abort, Acknowledgement, FrameHeader, Ticket
+from cython_shuffle.tickets import Abort, Acknowledgement, FrameHeader, Ticket, headers_to_bytes
 from cython_shuffle.transport import UNIX, Chunk, FlightEndpoint
 from cython_shuffle.wire_format import WireFormat
 from cython_shuffle.writer import ShuffleWriter
@@ -388,10 +388,12 @@ class ShuffleManager:
         frames = link.frames(connection, is_cancelled)
         try:
             yield wire.schema, None
-            for channel, frame in frames:
-                header = FrameHeader(edge_id, frame.kind, frame.sequence, frame.epoch, frame.barrier, channel)
-                rows = wire.encode(frame.batch) if frame.batch is not None else wire.empty
-                yield rows, header.to_bytes()
+            for group in frames:
+                headers = [
+                    FrameHeader(edge_id, f.kind, f.sequence, f.epoch, f.barrier, channel) for channel, f in group
+                ]
+                batch = group[-1][1].batch
+                yield wire.encode(batch) if batch is not None else wire.empty, headers_to_bytes(headers)
         finally:
             link.detach(connection)
             with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,8 +14,8 @@ from sabot.errors import ShuffleError
 
 WIRE_VERSION = 2
 
-# version, kind, flags, channel, sequence, epoch, watermark; the edge id follows in UTF-8
-_HEADER = struct.Struct("<BBBIQqq")
+# version, kind, flags, bytes of the edge id, channel, sequence, epoch, watermark; the edge id follows in UTF-8
+_HEADER = struct.Struct("<BBBHIQqq")
 _FINAL, _CHECKPOINT, _HAS_WATERMARK = 1, 2, 4
 
 
@@ -95,28 +96,54 @@ class FrameHeader:
 
     def to_bytes(self) -> bytes:
         """Return the header as it travels."""
-        flags, watermark_us = 0, 0
-        if self.barrier is not None:
-            flags = _FINAL * self.barrier.final + _CHECKPOINT * self.barrier.checkpoint
-            if self.barrier.watermark_us is not None:
-                flags |= _HAS_WATERMARK
-                watermark_us = self.barrier.watermark_us
-        head = _HEADER.pack(WIRE_VERSION, self.kind, flags, self.channel, self.sequence, self.epoch, watermark_us)
-        return head + self.edge_id.encode()
+        return headers_to_bytes([self])
 
     @staticmethod
     def from_bytes(data: bytes) -> FrameHeader:
         """Read a header; raises ShuffleError if it is none."""
+        headers = headers_from_bytes(data)
+        if len(headers) != 1:
+            raise ShuffleError(f"{len(headers)} frame headers where one was due")
+        return headers[0]
+
+
+def headers_to_bytes(headers: Sequence[FrameHeader]) -> bytes:
+    """Return headers of one edge as they travel together: the edge's id goes with the first."""
+    parts = []
+    edge_id = headers[0].edge_id.encode()
+    for header in headers:
+        flags, watermark_us, barrier = 0, 0, header.barrier
+        if barrier is not None:
+            flags = _FINAL * barrier.final + _CHECKPOINT * barrier.checkpoint
+            if barrier.watermark_us is not None:
+                flags |= _HAS_WATERMARK
+                watermark_us = barrier.watermark_us
+        kind, size = header.kind, len(edge_id)
+        parts.append(
+            _HEADER.pack(WIRE_VERSION, kind, flags, size, header.channel, header.sequence, header.epoch, watermark_us)
+        )
+        parts.append(edge_id)
+        edge_id = b""
+    return b"".join(parts)
+
+
+def headers_from_bytes(data: bytes) -> list[FrameHeader]:
+    """Read headers that travelled together, one at least; raises ShuffleError if they are none."""
+    headers: list[FrameHeader] = []
+    edge_id, at = "", 0
+    while at < len(data) or not headers:
         try:
-            version, kind, flags, channel, sequence, epoch, watermark_us = _HEADER.unpack_from(data)
-            edge_id = data[_HEADER.size :].decode()
+            version, kind, flags, size, channel, sequence, epoch, watermark_us = _HEADER.unpack_from(data, at)
+            (name,) = struct.unpack_from(f"{size}s", data, at + _HEADER.size)
+            edge_id = name.decode() if size else edge_id
             frame_kind = FrameKind(kind)
         except (struct.error, ValueError) as error:
-            raise ShuffleError(f"a frame header that cannot be read: {data!r}") from error
+            raise ShuffleError(f"a frame header that cannot be read: {data[:100]!r}") from error
         if version != WIRE_VERSION:
             raise ShuffleError(
                 f"a frame of wire version {version!r}, this is version {WIRE_VERSION}", hint="update both agents"
             )
+        at += _HEADER.size + size
         barrier = None
         if frame_kind is FrameKind.BARRIER:
             barrier = Barrier(
@@ -125,4 +152,5 @@ class FrameHeader:
                 final=bool(flags & _FINAL),
                 checkpoint=bool(flags & _CHECKPOINT),
             )
-        return FrameHeader(edge_id, frame_kind, sequence, epoch, barrier, channel)
+        headers.append(FrameHeader(edge_id, frame_kind, sequence, epoch, barrier, channel))
+    return headers

@@ -86,7 +86,7 @@ class ShuffleWriter:
 
     def _put(self, i: int, part: pa.RecordBatch, nbytes: int, shares_memory: bool) -> None:
         channel = self._channels[i]
-        if shares_memory and channel.depth >= 2:
+        if shares_memory and channel.lags:
             # this reader lags: what it holds must not keep the other parts' memory alive
             part = _compact(part)
         self.wait_ns += channel.put_data(part, nbytes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pyarrow as pa
 import pytest
@@ -31,9 +33,11 @@ def end(sequence, epoch=0):
 def read(make_agent):
     """Give a function: what a reader gets from a peer that sends these chunks."""
 
+    names = itertools.count()
+
     def run(chunks, schema=SCHEMA, info=None):
         info = info or edge("e", "FORWARD", 1, 1)
-        up, down = make_agent("a"), make_agent("b")
+        up, down = make_agent(f"a{next(names)}"), make_agent(f"b{next(names)}")
         tickets = []
 
         def answer(ticket, is_cancelled):
@@ -59,6 +63,9 @@ def read(make_agent):
 def test_a_good_stream(read):
     frames = read([data(0), barrier(1, 5), data(2, 5), end(3, 5)])
     assert [f.kind for f in frames] == [DATA, BARRIER, DATA, END]
+    together = barrier(1, 5)[1] + barrier(2, 6)[1] + data(3, 6)[1]
+    frames = read([data(0), (rows(3, 1), together), end(4, 6)])
+    assert [f.kind for f in frames] == [DATA, BARRIER, BARRIER, DATA, END]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,7 @@ def test_a_good_stream(read):
         ([barrier(0, 5), barrier(1, 4)], "epoch 4 came after that of epoch 5"),
         ([end(0), data(1)], "came after the end"),
         ([(EMPTY, b"rubbish")], "cannot be read"),
+        ([(rows(0, 1), data(0)[1] + data(1)[1])], "frame 0 of channel 0 came without its rows"),
         ([(EMPTY, b"")], "cannot be read"),
     ],
 )

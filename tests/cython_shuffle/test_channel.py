@@ -11,7 +11,7 @@ from cython_shuffle.batcher import Batcher, round_bytes_of
 from cython_shuffle.buffer_pool import BufferPool
 from cython_shuffle.channel import Channel
 from cython_shuffle.frames import Barrier, FrameKind
-from cython_shuffle.tickets import FrameHeader, Ticket
+from cython_shuffle.tickets import FrameHeader, Ticket, headers_from_bytes, headers_to_bytes
 from sabot.errors import ShuffleError
 
 BATCH = pa.record_batch({"v": pa.array(range(8))})
@@ -129,7 +129,17 @@ def test_wire_headers_and_tickets_return():
         assert FrameHeader.from_bytes(header.to_bytes()) == header
 
 
-@pytest.mark.parametrize("data", [b"", b"\x02\x09" + bytes(29), b"\x02", b"\x01" + bytes(30), b"\xff" * 31])
+def test_headers_travel_together():
+    headers = [FrameHeader("edge", FrameKind.BARRIER, n, 7, Barrier(7, n), n) for n in range(5)]
+    headers.append(FrameHeader("edge", FrameKind.DATA, 9, 7))
+    assert headers_from_bytes(headers_to_bytes(headers)) == headers
+    with pytest.raises(ShuffleError, match="6 frame headers where one was due"):
+        FrameHeader.from_bytes(headers_to_bytes(headers))
+    with pytest.raises(ShuffleError, match="cannot be read"):
+        headers_from_bytes(headers_to_bytes(headers)[:-1])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02\x09" + bytes(31), b"\x02", b"\x01" + bytes(32), b"\xff" * 33, bytes(40)])
 def test_broken_headers_are_refused(data):
     with pytest.raises(ShuffleError, match="frame"):
         FrameHeader.from_bytes(data)

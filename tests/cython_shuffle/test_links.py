@@ -27,8 +27,14 @@ def ticket(connection=0, received=(0,), window_bytes=100):
 
 
 def taken(link, connection, n):
-    frames = link.frames(connection, lambda: False)
+    frames = one_by_one(link, connection)
     return [next(frames) for _ in range(n)]
+
+
+def one_by_one(link, connection):
+    for group in link.frames(connection, lambda: False):
+        assert all(f.kind is not DATA for _, f in group[:-1])
+        yield from group
 
 
 def test_frames_hold_their_room_until_acknowledged():
@@ -153,7 +159,7 @@ def test_a_blocked_channel_holds_up_no_other():
     for _ in range(5):
         blocked.put_data(BATCH, 90)
         free.put_data(BATCH, 90)
-    frames = link.frames(0, lambda: False)
+    frames = one_by_one(link, 0)
     assert {next(frames)[0], next(frames)[0]} == {0, 1}
     for n in range(1, 5):
         link.acknowledge([(1, n)])
@@ -168,11 +174,11 @@ def test_a_blocked_channel_holds_up_no_other():
 def test_a_newer_connection_takes_over():
     (channel,) = outgoing(BufferPool(10_000))
     link = OutLink("link", [channel], 0.0)
-    old = link.frames(link.attach(ticket()), lambda: False)
-    channel.put_barrier(Barrier(1))
+    old = one_by_one(link, link.attach(ticket()))
+    channel.put_data(BATCH, 10)
     channel.put_barrier(Barrier(2))
     assert next(old)[1].sequence == 0
-    new = link.frames(link.attach(ticket(connection=2)), lambda: False)
+    new = one_by_one(link, link.attach(ticket(connection=2)))
     assert list(old) == []
     link.detach(0)
     assert link.streaming
@@ -190,10 +196,27 @@ def test_a_link_ends_when_its_channels_have():
     link.attach(ticket(received=(0, 0)))
     for channel in channels:
         channel.put_end()
-    assert [f.kind for _, f in link.frames(0, lambda: False)] == [FrameKind.END] * 2
+    assert [f.kind for _, f in one_by_one(link, 0)] == [FrameKind.END] * 2
     link.detach(0)
     link.acknowledge([(0, 1), (1, 1)])
     assert all(c.acknowledged for c in channels)
     # the reader has one end already
     again = OutLink("again", outgoing(BufferPool(10_000), 1), 0.0)
     assert taken(again, -1, 0) == []
+
+
+def test_barriers_of_many_channels_travel_together():
+    channels = outgoing(BufferPool(10_000), 600)
+    link = OutLink("link", channels, 0.0)
+    link.attach(ticket(received=(0,) * 600))
+    for channel in channels:
+        channel.put_barrier(Barrier(1))
+    channels[5].put_data(BATCH, 10)
+    groups = link.frames(0, lambda: False)
+    sizes, seen = [], []
+    while len(seen) < 601:
+        group = next(groups)
+        sizes.append(len(group))
+        seen += [(i, f.sequence) for i, f in group]
+    assert sorted(seen) == sorted([(i, 0) for i in range(600)] + [(5, 1)])
+    assert len(sizes) <= 4

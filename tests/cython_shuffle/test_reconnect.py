@@ -73,6 +73,22 @@ def test_no_frame_is_lost_or_doubled(proxied, seed):
     wait_until(lambda: up.manager.pool_metrics().used_bytes == 0)
 
 
+def test_one_connection_carries_everything_between_two_agents(proxied):
+    up, down, proxy = proxied()
+    for name in ("e", "f", "g"):
+        info = edge(name, "HASH", 4, 5)
+        register(up, down, proxy, info)
+        channels = [c for task in info.downstream for c in down.manager.read_partition(JOB, name, task)]
+        for task in info.upstream:
+            writer = up.manager.writer(JOB, name, task)
+            writer.write(rows(0, 5000))
+            writer.barrier(Barrier(1))
+            writer.end()
+        read_all(channels)
+    wait_until(lambda: up.manager.pool_metrics().used_bytes == 0)
+    assert proxy.accepted == 1
+
+
 def test_a_cut_while_nothing_flows(proxied):
     up, down, proxy = proxied()
     info = edge("e", "FORWARD", 1, 1)

@@ -21,6 +21,7 @@ class CuttingProxy:
         self._target = port
         self.cut_after_bytes: int | None = None
         self.cuts = 0
+        self.accepted = 0
         self.refuse = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
@@ -74,6 +75,7 @@ class CuttingProxy:
 
     def _accept(self) -> None:
         client, _ = self._server.accept()
+        self.accepted += 1
         if self.refuse:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             client.close()
