@@ -187,13 +187,23 @@ class Store:
             relation.log = self._log(name, relation.schema, append_only=relation.append_only)
 
     def relation(self, name: str) -> StoredRelation:
-        """Return the relation `name`; InternalError if there is none."""
+        """Return the relation `name`; SqlError if there is none, or none any more."""
         with self._lock:
             found = self._relations.get(name)
         if found is None:
-            msg = f"{name!r} has no rows in the store"
-            raise InternalError(msg)
+            msg = f"relation {name!r} does not exist"
+            raise SqlError(msg, hint="it was dropped", sqlstate="42P01")
         return found
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[StoredRelation]:
+        """Hold relation `name`; SqlError if it was dropped while this waited."""
+        relation = self.relation(name)
+        with relation.lock:
+            if self.relation(name) is not relation:
+                msg = f"relation {name!r} was dropped"
+                raise SqlError(msg, sqlstate="42P01")
+            yield relation
 
     def create_plain_view(self, name: str, sql: str) -> None:
         """Make a plain view, queryable; raises duckdb.Error as DuckDB says it."""
@@ -221,10 +231,9 @@ class Store:
         SqlError
             The rows cannot be written to the log; nothing was inserted.
         """
-        relation = self.relation(name)
-        con = relation.connection
         names = ", ".join(quote(c) for c in columns)
-        with relation.lock:
+        with self._locked(name) as relation:
+            con = relation.connection
             # through a table of the target's types, so that defaults and casts are in the log too; made outside of the
             # transaction: with threads, DuckDB 2.0 loses what is inserted into a table that its transaction made
             # by CREATE TABLE AS, once that is more than a row group
@@ -373,16 +382,15 @@ class Store:
 
     def subscribe(self, name: str, *, snapshot: bool = True) -> Subscription:
         """Open a relation's rows as they are, and its changes from right after them: nothing missed, nothing twice."""
-        relation = self.relation(name)
-        con = self._db.duplicate()
-        with relation.lock:
+        with self._locked(name) as relation:
             cursor = relation.log.subscribe()
-            if snapshot:
+            con = self._db.duplicate() if snapshot else None
+            if con is not None:
                 con.execute("BEGIN")
                 # the transaction's view of the relation is fixed by its first read
                 con.execute(f"SELECT 1 FROM {relation.path} LIMIT 1").fetchall()
             epoch = relation.epoch
-        return Subscription(relation, con if snapshot else None, cursor, epoch)
+        return Subscription(relation, con, cursor, epoch)
 
     def finish(self, name: str) -> None:
         """Say that the job behind view `name` has ended: its readers may end too."""

@@ -263,3 +263,18 @@ def test_the_errors_are_bounded(store: Store) -> None:
     ((count, last),) = rows(store, 'SELECT count(*), max("offset"::INT) FROM sabot_errors')
     assert 50 <= count <= 100
     assert last == 39
+
+
+def test_who_waits_for_a_relation_that_is_dropped_is_told_so(store: Store) -> None:
+    store.create_table("t", T, (), "a INTEGER, b VARCHAR")
+    old = store.relation("t")
+    with ThreadPoolExecutor(2) as pool, old.lock:
+        inserting = pool.submit(store.insert, "t", pa.table({"a": [1]}), ["a"])
+        subscribing = pool.submit(store.subscribe, "t")
+        with store._lock:
+            del store._relations["t"]
+    for waiting in (inserting, subscribing):
+        with pytest.raises(SqlError) as caught:
+            waiting.result(30)
+        assert caught.value.sqlstate == "42P01"
+    store._relations["t"] = old
