@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 import sabot
+from tests.support.fix_daemon import Daemon
 from tests.support.servers import PostgresServer
-from tests.system.test_daemon_life import Daemon
 
 pytestmark = pytest.mark.usefixtures("database")
 
