@@ -13,19 +13,26 @@ from pathlib import Path
 import msgspec
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint, Security
-from sabot.errors import SabotError
+from sabot.errors import SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime, log
 
+_AGAIN_S = 0.5
+
 
 class Reporter:
-    """Sends reports to the coordinator in order, those that pile up meanwhile in one message."""
+    """Sends reports to the coordinator in order, those that pile up meanwhile in one message.
+
+    What did not arrive is sent again until it does: an epoch with a report missing would never be complete. A message
+    whose answer was lost arrives twice, which shows in ``sabot_errors`` at most.
+    """
 
     def __init__(self, agent_id: str, coordinator: str, clients: ClientPool) -> None:
         self._agent_id = agent_id
         self.coordinator = coordinator
         """Where reports go; may change while the agent lives."""
         self._clients = clients
+        self._closing = threading.Event()
         self._queue: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
@@ -42,15 +49,29 @@ class Reporter:
                     self._queue.put(None)
                     break
                 reports.append(following)
-            body = msgspec.json.encode(msg.Reports(self._agent_id, tuple(reports)))
+            self._send(msgspec.json.encode(msg.Reports(self._agent_id, tuple(reports))))
+
+    def _send(self, body: bytes) -> None:
+        told = False
+        while True:
             try:
                 self._clients.call_action(self.coordinator, "report", body, 30.0)
-            except SabotError as error:
+            except ShuffleError as error:
+                if not told:
+                    log.error("the coordinator at %s takes no reports: %s", self.coordinator, error)
+                    told = True
                 # without its coordinator an agent that it started has nothing to live for: stdin ends too
-                log.error("the coordinator at %s takes no reports: %s", self.coordinator, error)
+                if self._closing.wait(_AGAIN_S):
+                    return
+            except SabotError as error:
+                log.error("the coordinator at %s refused reports: %s", self.coordinator, error)
+                return
+            else:
+                return
 
     def close(self) -> None:
-        """Send what is queued and end."""
+        """Send what is queued, once, and end."""
+        self._closing.set()
         self._queue.put(None)
         self._thread.join(5.0)
 
