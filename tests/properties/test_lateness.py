@@ -158,9 +158,9 @@ def by_hand(rows: pa.RecordBatch, size_s: int, slide_s: int) -> tuple[dict[tuple
 
 @pytest.mark.parametrize("sql", [TUMBLE, HOP])
 def test_the_rows_shown_depend_on_the_split_alone(sql: str) -> None:
-    rows = out_of_order(7, 400)
+    rows = out_of_order(7, 250)
     whole = run(sql, rows, 0, 1, 0.0)
-    for seed, (pieces, barriers) in enumerate([(1, 1.0), (300, 1.0), (100, 0.3), (30, 0.9), (9, 0.5), (200, 0.02)]):
+    for seed, (pieces, barriers) in enumerate([(1, 1.0), (150, 1.0), (60, 0.3), (20, 0.9), (120, 0.02)]):
         assert run(sql, rows, seed, pieces, barriers) == whole, (pieces, barriers)
 
 
