@@ -93,20 +93,12 @@ class OutLink:
         SabotError
             A channel was aborted.
         """
-        while (i := self._next_ready(connection, is_cancelled)) is not None:
+        while self._await_ready(connection, is_cancelled):
             group: list[tuple[int, Frame]] = []
-            while i is not None:
-                frame = self._channels[i].next_to_send()
-                if frame is not None:
-                    group.append((i, frame))
-                    if frame.kind is FrameKind.END:
-                        with self._lock:
-                            self._ended.add(i)
-                    else:
-                        self._mark(i)
-                    if frame.kind is FrameKind.DATA or len(group) == _GROUP_FRAMES:
-                        break
-                i = self._pop_ready()
+            while len(group) < _GROUP_FRAMES and (taken := self._take(connection)) is not None:
+                group.append(taken)
+                if taken[1].kind is FrameKind.DATA:
+                    break
             if group:
                 yield group
 
@@ -142,23 +134,32 @@ class OutLink:
                 if len(self._ready) == 1:
                     self._changed.notify_all()
 
-    def _next_ready(self, connection: int, is_cancelled: Callable[[], bool]) -> int | None:
+    def _await_ready(self, connection: int, is_cancelled: Callable[[], bool]) -> bool:
+        """Wait until there may be something to take; False when there will not be."""
         with self._lock:
             while True:
                 if self._connection != connection or len(self._ended) == len(self._channels):
-                    return None
+                    return False
                 if self._ready:
-                    return self._pop_ready()
+                    return True
                 if self._closed or (not self._changed.wait(_CANCEL_CHECK_S) and is_cancelled()):
-                    return None
+                    return False
 
-    def _pop_ready(self) -> int | None:
+    def _take(self, connection: int) -> tuple[int, Frame] | None:
+        # under one lock with `attach`: else an old connection could take what a new one has to send
         with self._lock:
-            if not self._ready:
-                return None
-            i = self._ready.popleft()
-            self._is_ready[i] = False
-            return i
+            while self._ready and self._connection == connection:
+                i = self._ready.popleft()
+                self._is_ready[i] = False
+                frame = self._channels[i].next_to_send()
+                if frame is None:
+                    continue
+                if frame.kind is FrameKind.END:
+                    self._ended.add(i)
+                else:
+                    self._mark(i)
+                return i, frame
+        return None
 
     def detach(self, connection: int) -> None:
         """The stream of `connection` has ended, in whatever way."""

@@ -32,7 +32,7 @@ class PeerProcess:
         assert self.process.stdout.readline() == "ready\n"
 
     def do(self, action: str, **arguments: Any) -> Any:
-        return json.loads(self._clients.call_action(self.location, action, json.dumps(arguments).encode()))
+        return json.loads(self._clients.call_action(self.location, action, json.dumps(arguments).encode(), 60.0))
 
     def kill(self) -> None:
         self.process.kill()
