@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.changelog import Monotone
-from planner.logical import AggCall, Aggregate, schema_of
+from planner.logical import AggCall, Aggregate, OrderBy, schema_of
 from planner.render import motion_type
 from planner.task_spec import ColumnSpec, PartialColumn
 from sabot.ids import WEIGHT
@@ -16,7 +17,7 @@ ROWS = "__rows"
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)\Z")
 _SMALL_WHOLE = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT")
 _LARGE_WHOLE = ("UINTEGER", "BIGINT", "UBIGINT", "HUGEINT")
-_FLOATING = ("FLOAT", "DOUBLE")
+FLOATING = ("FLOAT", "DOUBLE")
 
 
 def mergeable(
@@ -32,7 +33,7 @@ def mergeable(
     Over retracting input a minimum cannot be taken back (unless the input only ever moves towards it), and neither can
     a floating-point sum: rounding stays behind, and an infinity never leaves. Those are recomputed from the rows.
     """
-    if call.distinct:
+    if call.distinct or call.more or call.constants or call.order:
         return False
     if call.function == "count":
         return True
@@ -48,7 +49,7 @@ def mergeable(
         return call.argument in monotone.fixed | (monotone.rising if call.function == "max" else monotone.falling)
     if argument_type is None or call.function not in ("sum", "avg"):
         return False
-    if argument_type in _FLOATING:
+    if argument_type in FLOATING:
         return not retracting
     return _sum_type(argument_type) is not None
 
@@ -59,7 +60,7 @@ def _sum_type(argument_type: str) -> str | None:
         return "DECIMAL(38,0)"
     if match := _DECIMAL.match(argument_type):
         return f"DECIMAL(38,{match[2]})"
-    return "DOUBLE" if argument_type in _FLOATING else None
+    return "DOUBLE" if argument_type in FLOATING else None
 
 
 @dataclass(frozen=True)
@@ -174,16 +175,66 @@ def monotone_result(node: Aggregate, *, retracting: bool, below: Monotone | None
 def whole_rows_sql(node: Aggregate) -> str:
     """Return the aggregate as one statement over its rows, for the operator that recomputes groups."""
     items = [quote(k) for k in node.keys]
+    types = {f.name: f.type for f in schema_of(node.input)}
     for call in node.calls:
-        argument = "*" if call.argument is None else quote(call.argument)
-        distinct = "DISTINCT " if call.distinct else ""
-        value = f"{call.function}({distinct}{argument}){_filter(call)}"
+        value = f"{call_sql(call, types, settled(call))}{_filter(call)}"
         items.append(f"CAST({value} AS {motion_type(call.type)}) AS {quote(call.name)}")
     group = f" GROUP BY {', '.join(quote(k) for k in node.keys)}" if node.keys else ""
     return f"SELECT {', '.join(items)} FROM input{group}"
+
+
+_ORDERED = frozenset(
+    ["first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "group_concat", "listagg", "mode"]
+    + ["arg_min", "arg_max", "min_by", "max_by", "argmin", "argmax", "json_group_array", "arg_min_null", "arg_max_null"]
+    + ["array_concat_agg", "approx_quantile", "histogram", "map_agg", "json_group_object"]
+)
+
+
+def settled(call: AggCall) -> tuple[OrderBy, ...]:
+    """Return the order of a call's rows, settled where SQL leaves it open: the same rows give the same answer."""
+    if not call.order and call.function not in _ORDERED:
+        return ()
+    known = {o.field for o in call.order}
+    named = (call.argument, *call.more)
+    return (*call.order, *(OrderBy(f) for f in dict.fromkeys(named) if f is not None and f not in known))
+
+
+def call_sql(call: AggCall, types: Mapping[str, str], order: tuple[OrderBy, ...] = ()) -> str:
+    """Return the call itself, without FILTER, over columns of `types` as they travel."""
+    named = [n for n in (call.argument, *call.more) if n is not None]
+    arguments = [_as_value(n, types.get(n, ""), call.function) for n in named] + list(call.constants)
+    if not arguments and call.function == "count":
+        arguments = ["*"]
+    distinct = "DISTINCT " if call.distinct else ""
+    sort = f" ORDER BY {order_sql(order)}" if order else ""
+    return f"{call.function}({distinct}{', '.join(arguments)}{sort})"
+
+
+def order_sql(order: tuple[OrderBy, ...]) -> str:
+    """Return what stands after ORDER BY."""
+    return ", ".join(
+        f"{quote(o.field)}{' DESC' if o.descending else ''} NULLS {'FIRST' if o.nulls_first else 'LAST'}" for o in order
+    )
+
+
+def _as_value(name: str, type_text: str, function: str) -> str:
+    """Return an argument; JSON travels as text, which only an aggregate of JSON must see as what it is."""
+    if type_text.upper() == "JSON" and function.startswith("json"):
+        return f"TRY_CAST({quote(name)} AS JSON)"
+    return quote(name)
 
 
 def key_columns(node: Aggregate) -> tuple[ColumnSpec, ...]:
     """Return the group keys as columns."""
     types = {f.name: f.type for f in schema_of(node.input)}
     return tuple(ColumnSpec(k, types[k]) for k in node.keys)
+
+
+def by_order(node: Aggregate) -> bool:
+    """Whether the answer may depend on the order of the rows: of anything but counts, extremes and exact sums."""
+    types = {f.name: f.type for f in schema_of(node.input)}
+    exact = ("count", "min", "max", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor")
+    return any(
+        c.function not in exact and (c.function not in ("sum", "avg") or types.get(c.argument or "") in FLOATING)
+        for c in node.calls
+    )

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from planner.changelog import Monotone
 from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
 from planner.expressions import fields_read, renamed_field
-from planner.logical import Filter, LogicalNode, Project, Window
+from planner.logical import Filter, LogicalNode, Project, Unnest, Window
 from sabot.errors import PlanError
 
 StreamKey: TypeAlias = tuple[str, ...] | None
@@ -48,6 +48,8 @@ def carried(
             key, distribution = carried(child, boundary, key, distribution)
             many = top.size_us > top.slide_us
             return (*key, top.start_name) if key is not None and many else key, distribution
+        case Unnest(input=child):
+            return None, carried(child, boundary, key, distribution)[1]
         case Filter(input=child):
             return carried(child, boundary, key, distribution)
         case _:
@@ -75,7 +77,7 @@ def still_monotone(top: LogicalNode, boundary: LogicalNode, monotone: Monotone |
             return None
 
 
-def only_renames(node: Project | Filter | Window) -> bool:
+def only_renames(node: Project | Filter | Window | Unnest) -> bool:
     """Whether a node only gives fields other names."""
     return isinstance(node, Project) and all(renamed_field(e.expr) is not None for e in node.exprs)
 

@@ -15,13 +15,16 @@ from planner.logical import (
     Aggregate,
     Filter,
     Join,
+    JoinKind,
     LogicalNode,
     NamedExpr,
+    Over,
     Project,
     Query,
     RelationKind,
     Scan,
     Union,
+    Unnest,
     Window,
     schema_of,
 )
@@ -113,6 +116,12 @@ def _rewrite(node: LogicalNode, *, keep: bool = False) -> _Closing:
             return _aggregate(node)
         case Join():
             return _join(node)
+        case Over():
+            return _over(node)
+        case Unnest(input=child):
+            below = _rewrite(child, keep=keep)
+            unnested = _moved_watermark(replace(node, input=below.node), below)
+            return replace(below, node=unnested)
         case Union():
             return _union(node)
 
@@ -145,7 +154,17 @@ def _window(node: Window) -> _Closing:
     return replace(below, node=late_filtered, bounds=bounds, complete=True)
 
 
-def _moved_watermark(window: Window, below: _Closing) -> LogicalNode:
+def _over(node: Over) -> _Closing:
+    """Rows among those of a window: what it says of them stands when the window has closed."""
+    below = _rewrite(node.input)
+    if not below.complete:
+        below = _filter_late(below, list(node.partition))
+    bounds = {key: below.bounds[key] for key in node.partition if key in below.bounds}
+    over = replace(node, input=_only(below.node, schema_of(node.input)))
+    return _Closing(over, bounds, complete=below.complete and bool(bounds), gated=below.gated)
+
+
+def _moved_watermark(window: Window | Unnest, below: _Closing) -> LogicalNode:
     """Keep ``__wm`` last, as everywhere."""
     if not below.row_watermark:
         return window
@@ -177,9 +196,16 @@ def _join(node: Join) -> _Closing:
         lk in left.bounds and left.bounds[lk] == right.bounds.get(rk)
         for lk, rk in zip(node.left_keys, node.right_keys, strict=True)
     )
+    bounds = {**left.bounds, **right.bounds}
+    if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI):
+        bounds = left.bounds
+    elif node.kind is JoinKind.RIGHT:
+        bounds = right.bounds
+    elif node.kind is JoinKind.FULL:
+        bounds = {}
     return _Closing(
         joined,
-        {**left.bounds, **right.bounds},
+        bounds,
         complete=together and left.complete and right.complete,
         gated=left.gated or right.gated,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.logical import Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window
+from planner.logical import Aggregate, Filter, Join, LogicalNode, Over, Project, Scan, Union, Unnest, Window
 
 BROADCAST_ROWS = 10_000
 """The most rows of a side that is broadcast although the join has keys."""
@@ -26,7 +26,9 @@ def rows_estimate(node: LogicalNode) -> int | None:
             found = [rows_estimate(kid) for kid in inputs]
             known = [rows for rows in found if rows is not None]
             return sum(known) if len(known) == len(found) else None
-        case Join():
+        case Over(input=child):
+            return rows_estimate(child)
+        case Join() | Unnest():
             return None
 
 

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 
 from planner.chaining import ChainedGraph
 from planner.execution_graph import ExecutionGraph, ShuffleEdge, ShuffleEdgeType
-from planner.logical import AggCall, Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window
+from planner.logical import (
+    AggCall,
+    Aggregate,
+    Filter,
+    Join,
+    JoinKind,
+    LogicalNode,
+    Over,
+    OverCall,
+    Project,
+    Scan,
+    Union,
+    Unnest,
+    Window,
+)
 from planner.render import render
 from planner.streaming_plan import StreamNode
 from planner.task_spec import (
@@ -104,7 +118,14 @@ def _logical_line(node: LogicalNode) -> str:
         case Join():
             pairs = ", ".join(f"{a} = {b}" for a, b in zip(node.left_keys, node.right_keys, strict=True))
             residual = f" and {render(node.residual)}" if node.residual is not None else ""
-            return f"Join on {pairs or 'true'}{residual}"
+            kind = "Join" if node.kind is JoinKind.INNER else f"{node.kind.value.capitalize()} join"
+            return f"{kind} on {pairs or 'true'}{residual}"
+        case Over(partition=partition, calls=over_calls):
+            by = f" by {', '.join(partition)}" if partition else ""
+            where = f" where {render(node.condition)}" if node.condition is not None else ""
+            return f"Over {', '.join(_over(c) for c in over_calls)}{by}{where}"
+        case Unnest(lists=lists):
+            return "Unnest " + ", ".join(f"{field} as {name}" for field, name, _ in lists)
         case Union():
             return "Union all"
 
@@ -113,8 +134,23 @@ def _named(name: str, sql: str) -> str:
     return name if sql.strip('"') == name else f"{sql} as {name}"
 
 
+def _over(over: OverCall) -> str:
+    call = over.call
+    arguments = ", ".join(([call.argument] if call.argument else []) + [*call.more, *call.constants])
+    nulls = " ignore nulls" if over.ignore_nulls else ""
+    order = f" order by {_order(call)}" if call.order else ""
+    frame = f" {over.frame}" if over.frame else ""
+    return f"{call.name} = {call.function}({'distinct ' if call.distinct else ''}{arguments}{nulls}){order}{frame}"
+
+
+def _order(call: AggCall) -> str:
+    return ", ".join(f"{o.field}{' desc' if o.descending else ''}" for o in call.order)
+
+
 def _call(call: AggCall) -> str:
-    argument = call.argument or "*"
+    argument = ", ".join((call.argument or "*", *call.more, *call.constants))
+    if call.order:
+        argument += f" order by {_order(call)}"
     where = f" filter {call.filter}" if call.filter else ""
     return f"{call.name} = {call.function}({'distinct ' if call.distinct else ''}{argument}){where}"
 

@@ -117,11 +117,21 @@ class Window:
 
 
 @dataclass(frozen=True)
+class OrderBy:
+    """A field to sort by."""
+
+    field: str
+    descending: bool = False
+    nulls_first: bool = False
+
+
+@dataclass(frozen=True)
 class AggCall:
-    """An aggregate over an input field: ``function`` is count, sum, min, max or avg.
+    """An aggregate over input fields: ``function`` is count, sum, min, max, avg or another of DuckDB's.
 
     ``argument`` is a field name, or None for ``count(*)``. ``filter`` is a BOOLEAN field name.
-    ``type`` is the result's DuckDB type text.
+    ``type`` is the result's DuckDB type text. Further arguments are the fields ``more``, then the SQL literals
+    ``constants``; ``order`` is the ORDER BY inside the call.
     """
 
     name: str
@@ -130,6 +140,15 @@ class AggCall:
     type: str
     distinct: bool = False
     filter: str | None = None
+    more: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    order: tuple[OrderBy, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that the call reads."""
+        named = (self.argument, self.filter, *self.more, *(o.field for o in self.order))
+        return tuple(dict.fromkeys(n for n in named if n is not None))
 
 
 @dataclass(frozen=True)
@@ -146,11 +165,22 @@ class Aggregate:
     close_column: str | None = None
 
 
+class JoinKind(enum.Enum):
+    """Which rows without a partner a join keeps; SEMI and ANTI give the left's rows alone."""
+
+    INNER = "inner"
+    LEFT = "left"
+    RIGHT = "right"
+    FULL = "full"
+    SEMI = "semi"
+    ANTI = "anti"
+
+
 @dataclass(frozen=True)
 class Join:
-    """Inner join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`; keys may be none.
+    """Equi-join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`; keys may be none.
 
-    Output fields are the left's, then the right's; their names do not clash.
+    Output fields are the left's, then (but for SEMI and ANTI) the right's; their names do not clash.
     """
 
     left: LogicalNode
@@ -158,6 +188,52 @@ class Join:
     left_keys: tuple[str, ...]
     right_keys: tuple[str, ...]
     residual: exp.Expression | None = None
+    kind: JoinKind = JoinKind.INNER
+
+
+@dataclass(frozen=True)
+class OverCall:
+    """A function over a window of rows: ``call`` sorted by ``order``, in ``frame`` (SQL text; "" is the default).
+
+    ``ignore_nulls`` is IGNORE NULLS. The call's own ``order`` is that of the window.
+    """
+
+    call: AggCall
+    frame: str = ""
+    ignore_nulls: bool = False
+
+    @property
+    def name(self) -> str:
+        """The column it adds."""
+        return self.call.name
+
+
+@dataclass(frozen=True)
+class Over:
+    """Adds the calls' columns to each row, among the rows of its `partition`; keeps the rows where `condition` is true.
+
+    Rows that the calls' order leaves equal stand in the order of their other columns, so that the answer is the same
+    each time.
+    """
+
+    input: LogicalNode
+    partition: tuple[str, ...]
+    calls: tuple[OverCall, ...]
+    condition: exp.Expression | None = None
+
+
+@dataclass(frozen=True)
+class Unnest:
+    """One row for each element of the lists, side by side, the shorter ones filled up with NULL.
+
+    ``lists`` are (list field, element's name, element's type); ``ordinality`` names a BIGINT that counts from 1. A row
+    without elements gives none, or, if `outer`, one with NULL.
+    """
+
+    input: LogicalNode
+    lists: tuple[tuple[str, str, str], ...]
+    ordinality: str | None = None
+    outer: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,7 +243,7 @@ class Union:
     inputs: tuple[LogicalNode, ...]
 
 
-LogicalNode: TypeAlias = Scan | Project | Filter | Window | Aggregate | Join | Union
+LogicalNode: TypeAlias = Scan | Project | Filter | Window | Aggregate | Join | Over | Unnest | Union
 
 
 class Emit(enum.Enum):
@@ -202,7 +278,14 @@ def schema_of(node: LogicalNode) -> Schema:
             by_name = {f.name: f for f in schema_of(child)}
             keys = tuple(by_name[k] for k in node.keys)
             return keys + tuple(Field(c.name, c.type) for c in node.calls)
+        case Join(left=left, kind=JoinKind.SEMI | JoinKind.ANTI):
+            return schema_of(left)
         case Join(left=left, right=right):
             return schema_of(left) + schema_of(right)
+        case Over(input=child, calls=calls):
+            return schema_of(child) + tuple(Field(c.name, c.call.type) for c in calls)
+        case Unnest(input=child, lists=lists):
+            added = tuple(Field(name, type_) for _, name, type_ in lists)
+            return schema_of(child) + added + ((Field(node.ordinality, "BIGINT"),) if node.ordinality else ())
         case Union(inputs=inputs):
             return schema_of(inputs[0])

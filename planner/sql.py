@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.logical import Filter, LogicalNode, Project, Window, WindowKind, schema_of
+from planner.logical import Filter, LogicalNode, Project, Unnest, Window, WindowKind, schema_of
 from planner.render import as_declared, motion_type, render, render_as
 from sabot.errors import PlanError
 from sabot.ids import WEIGHT
@@ -71,9 +71,28 @@ def _chain(node: LogicalNode, is_input: Callable[[LogicalNode], bool], weighted:
         case Window(input=child):
             below = _flat(_chain(child, is_input, weighted))
             return _Select(f"({window_sql(node, below.source, below.where)})")
+        case Unnest(input=child):
+            below = _flat(_chain(child, is_input, weighted))
+            return _Select(f"({_unnest_sql(node, below.source, below.where)})")
         case _:
             msg = f"{type(node).__name__!r} is not stateless"
             raise PlanError(msg)
+
+
+def _unnest_sql(node: Unnest, source: str, where: tuple[str, ...]) -> str:
+    """Return a SELECT of every column of `source` and the elements of its lists, the weight repeated beside each."""
+    lists = [quote(field) for field, _, _ in node.lists]
+    conditions = f" WHERE {' AND '.join(where)}" if where else ""
+    longest = f"greatest({', '.join(f'coalesce(len({x}), 0)' for x in lists)})"
+    count = f"greatest({longest}, 1)" if node.outer else longest
+    rows = f'SELECT *, unnest(range(1, {count} + 1)) AS "__at" FROM {source}{conditions}'
+    items = [
+        f'CAST({quote(field)}["__at"] AS {motion_type(type_)}) AS {quote(name)}' for field, name, type_ in node.lists
+    ]
+    if node.ordinality:
+        seen = f'CASE WHEN "__at" <= {longest} THEN "__at" END' if node.outer else '"__at"'
+        items.append(f"CAST({seen} AS BIGINT) AS {quote(node.ordinality)}")
+    return f'SELECT * EXCLUDE ("__at"), {", ".join(items)} FROM ({rows})'
 
 
 def _flat(select: _Select) -> _Select:

@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.aggregates import key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
+from planner.aggregates import by_order, key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
 from planner.carried import StreamKey, carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
+from planner.keyed_sql import join_sql, over_sql
 from planner.logical import (
     AggCall,
     Aggregate,
     Filter,
     Join,
+    JoinKind,
     LogicalNode,
+    Over,
     Project,
     Relation,
     RelationKind,
     Scan,
     Union,
+    Unnest,
     Window,
     schema_of,
 )
@@ -187,12 +191,16 @@ class StreamPlanner:
         match node:
             case Scan():
                 return self._source(node)
-            case Project() | Filter() | Window():
+            case Project() | Filter() | Window() | Unnest():
                 return self._stateless(node)
             case Aggregate():
                 return self._aggregate(node)
-            case Join():
+            case Join(kind=JoinKind.INNER):
                 return self._join(node)
+            case Join():
+                return self._keyed_join(node)
+            case Over():
+                return self._over(node)
             case Union():
                 return self._union(node)
 
@@ -258,7 +266,7 @@ class StreamPlanner:
 
     def _boundary(self, node: LogicalNode) -> LogicalNode:
         """Return the node below a stateless chain whose rows are the chain's ``input``."""
-        while isinstance(node, Project | Filter | Window) and node not in self._planned:
+        while isinstance(node, Project | Filter | Window | Unnest) and node not in self._planned:
             if self._consumers[node] > 1 and not only_renames(node):
                 return node
             node = node.input
@@ -268,7 +276,7 @@ class StreamPlanner:
         """Return the parallelism of work on the rows of `node`: a pinned task only reads or writes."""
         return self._parallelism if node.pinned else node.parallelism
 
-    def _stateless(self, node: Project | Filter | Window) -> StreamNode:
+    def _stateless(self, node: Project | Filter | Window | Unnest) -> StreamNode:
         boundary = self._boundary(node.input)
         below = self.plan(boundary)
         if schema_of(node) == below.schema and is_identity(node, boundary):
@@ -358,7 +366,7 @@ class StreamPlanner:
         inputs = (column_specs(schema_of(node.input)),)
         distribution = result_distribution(requires, renamed(provided, {k: k for k in node.keys}), parallelism)
         groups = StreamNode(
-            RecomputeOp(inputs, (node.keys,), whole_rows_sql(node), column_specs(fields)),
+            RecomputeOp(inputs, (node.keys,), whole_rows_sql(node), column_specs(fields), ordered=by_order(node)),
             (StreamInput(below, requires),),
             fields,
             Changelog.RETRACT,
@@ -419,13 +427,61 @@ class StreamPlanner:
             stateful=True,
         )
 
+    def _keyed_join(self, node: Join) -> StreamNode:
+        """An outer, semi or anti join: the keys that change are joined anew."""
+        left, right = self._rows(node.left), self._rows(node.right)
+        fields = schema_of(node)
+        need_left, need_right, parallelism = self._co_partition(node, left, right)
+        distribution: Distribution = Single() if parallelism == 1 else AnyDistribution()
+        if parallelism > 1 and isinstance(need_left, Hash) and isinstance(need_right, Hash):
+            if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI):
+                distribution = Hash(need_left.keys)
+            elif node.kind is JoinKind.RIGHT:
+                distribution = Hash(need_right.keys)
+        return StreamNode(
+            RecomputeOp(
+                (column_specs(left.schema), column_specs(right.schema)),
+                (node.left_keys, node.right_keys),
+                join_sql(node),
+                column_specs(fields),
+            ),
+            (StreamInput(left, need_left), StreamInput(right, need_right)),
+            fields,
+            Changelog.RETRACT,
+            left.stream_key if node.kind in (JoinKind.SEMI, JoinKind.ANTI) else None,
+            distribution,
+            parallelism,
+            stateful=True,
+        )
+
+    def _over(self, node: Over) -> StreamNode:
+        below = self._rows(node.input)
+        provided = self._after_any(below)
+        requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
+        fields, kept = schema_of(node), renamed(provided, {k: k for k in node.partition})
+        return StreamNode(
+            RecomputeOp((column_specs(below.schema),), (node.partition,), over_sql(node), column_specs(fields)),
+            (StreamInput(below, requires),),
+            fields,
+            Changelog.RETRACT,
+            below.stream_key,
+            result_distribution(requires, kept, parallelism),
+            parallelism,
+            stateful=True,
+        )
+
     def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
         """Return what a join requires of its sides: the same key columns of each, in the same order."""
         in_one = left.distribution == right.distribution == Single() and not (left.pinned or right.pinned)
         if in_one and not self._inputs:
             return Single(), Single(), 1
         pairs = list(zip(node.left_keys, node.right_keys, strict=True))
-        for side, child in enumerate((node.left, node.right)):
+        if node.kind is not JoinKind.INNER and not pairs:
+            # a row without a partner is known as such only where all of the other side is
+            if node.kind is JoinKind.FULL:
+                return Single(), Single(), 1
+            return self._broadcast(0 if node.kind is JoinKind.RIGHT else 1, left, right)
+        for side, child in enumerate((node.left, node.right) if node.kind is JoinKind.INNER else ()):
             if {n.relation.name for n in unique_nodes(child) if isinstance(n, Scan)} == {self._asked_broadcast}:
                 return self._broadcast(side, left, right)
         if not pairs:
@@ -443,7 +499,8 @@ class StreamPlanner:
                         Hash(tuple(p[1] for p in kept), exact=True),
                         self._parallelism,
                     )
-        small = None if self._inputs else broadcast_side(node, keyed=True)
+        inner = node.kind is JoinKind.INNER
+        small = broadcast_side(node, keyed=True) if inner and not self._inputs else None
         if small is not None and self._spread(left if small else right) > 1:
             return self._broadcast(small, left, right)
         return Hash(node.left_keys, exact=True), Hash(node.right_keys, exact=True), self._parallelism

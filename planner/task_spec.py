@@ -115,7 +115,8 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
 
     ``keys[i]`` are the key columns of input i (same order, same types; empty: everything is one key).
     `sql` is the operator's own DuckDB SQL over ``input`` (``input_1``, ...), where each row stands as often as its
-    weight says.
+    weight says. With `ordered` they stand sorted by all columns: what adds floats or takes the first of them is then
+    the same each time.
     Output: `columns` + ``__weight``: the difference of the answers before and after.
     """
 
@@ -123,6 +124,7 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
     keys: tuple[tuple[str, ...], ...]
     sql: str
     columns: Columns
+    ordered: bool = False
 
 
 class JoinOp(msgspec.Struct, frozen=True, tag="join"):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from planner.logical import Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window
+from planner.logical import Aggregate, Filter, Join, LogicalNode, Over, Project, Scan, Union, Unnest, Window
 
 
 def children(node: LogicalNode) -> tuple[LogicalNode, ...]:
@@ -21,7 +21,14 @@ def children(node: LogicalNode) -> tuple[LogicalNode, ...]:
             return (left, right)
         case Union(inputs=inputs):
             return inputs
-        case Project(input=child) | Filter(input=child) | Window(input=child) | Aggregate(input=child):
+        case (
+            Project(input=child)
+            | Filter(input=child)
+            | Window(input=child)
+            | Aggregate(input=child)
+            | Over(input=child)
+            | Unnest(input=child)
+        ):
             return (child,)
 
 
@@ -34,7 +41,7 @@ def with_children(node: LogicalNode, kids: tuple[LogicalNode, ...]) -> LogicalNo
             return replace(node, left=kids[0], right=kids[1])
         case Union():
             return replace(node, inputs=kids)
-        case Project() | Filter() | Window() | Aggregate():
+        case Project() | Filter() | Window() | Aggregate() | Over() | Unnest():
             return replace(node, input=kids[0])
 
 

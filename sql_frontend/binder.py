@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from planner.logical import (
+    AggCall,
+    Aggregate,
     Emit,
     LogicalNode,
     Query,
@@ -15,7 +17,9 @@ from planner.logical import (
     RelationKind,
     Scan,
     Union,
+    Unnest,
     Watermark,
+    schema_of,
 )
 from sabot.errors import SqlError
 from sabot.schema import Field, Schema
@@ -27,6 +31,7 @@ from sql_frontend.duck import union_types
 from sql_frontend.emit import check_emit_on_close
 from sql_frontend.guard import guarded
 from sql_frontend.lower_from import FromLowering
+from sql_frontend.lower_rows import limited
 from sql_frontend.lower_select import check_clauses, lower_select
 from sql_frontend.origin import Origin
 from sql_frontend.read_query import read_expression, read_query
@@ -34,8 +39,8 @@ from sql_frontend.resolver import Resolver, check_types, render
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
 from sql_frontend.statements import CreateSource
 
-_SET_HANDLED = frozenset({"this", "expression", "distinct", "with_"})
-_SUBQUERY_HANDLED = frozenset({"this", "alias", "with_"})
+_SET_HANDLED = frozenset({"this", "expression", "distinct", "with_", "order", "limit", "offset"})
+_SUBQUERY_HANDLED = frozenset({"this", "alias", "with_", "order", "limit", "offset"})
 
 
 def bind_query(
@@ -188,23 +193,39 @@ class _Binder:
         self.origin = origin
         self.open_views = open_views
 
-    def query(self, tree: exp.Expr, ctes: Mapping[str, _Cte]) -> Bound:
-        """Lower a query of any form."""
+    def query(self, tree: exp.Expr, ctes: Mapping[str, _Cte], outer: Scope | None = None) -> Bound:
+        """Lower a query of any form; `outer` is the scope around a subquery."""
         if isinstance(tree, exp.Subquery):
             check_clauses(tree, _SUBQUERY_HANDLED, self.origin)
-            return self.query(tree.this, self._with(tree, ctes))
+            return limited(tree, self.query(tree.this, self._with(tree, ctes), outer), self.origin)
         if isinstance(tree, exp.Select):
             ctes = self._with(tree, ctes)
-            from_ = FromLowering(lambda t: self._relation(t, ctes), lambda q: self.query(q, ctes), self.origin)
+            from_ = FromLowering(
+                lambda t: self._relation(t, ctes), lambda q, around: self.query(q, ctes, around), self.origin, outer
+            )
             node, scope = from_.lower(tree)
             return lower_select(tree, node, scope)
         if isinstance(tree, exp.Union):
-            return self._union(tree, self._with(tree, ctes))
+            return limited(tree, self._union(tree, self._with(tree, ctes)), self.origin)
+        if isinstance(tree, (exp.Intersect, exp.Except)):
+            return limited(tree, self._difference(tree, self._with(tree, ctes)), self.origin)
         if isinstance(tree, exp.Values):
-            hint = "INSERT the rows into a table and select from that"
-            raise self.origin.unsupported("VALUES", tree, hint=hint)
+            return limited(tree, self._values(tree), self.origin)
         name = {"Except": "EXCEPT", "Intersect": "INTERSECT"}.get(type(tree).__name__, type(tree).__name__.upper())
-        raise self.origin.unsupported(name, tree, hint="UNION and UNION ALL work")
+        raise self.origin.unsupported(name, tree, hint="UNION, INTERSECT and EXCEPT work")
+
+    def _values(self, tree: exp.Values) -> Bound:
+        """VALUES: constants alone, each column of one type."""
+        resolver = Resolver(Scope(self.origin), not_in="VALUES")
+        written = [r.expressions if isinstance(r, exp.Tuple) else [r.unnest()] for r in tree.expressions]
+        width = len(written[0])
+        if any(len(r) != width for r in written):
+            raise self.origin.error("VALUES lists must all be the same length", tree, sqlstate="42601")
+        table = [[resolver(e) for e in r] for r in written]
+        types = union_types([tuple(check_types((), row, self.origin)) for row in table])
+        types = tuple({"HUGEINT": build.WIDE_DECIMAL, "NULL": "VARCHAR"}.get(t, t) for t in types)
+        node = build.values(table, types, self.origin)
+        return Bound(node, tuple(Column(f.name, f.name, f.type) for f in schema_of(node)))
 
     def _with(self, tree: exp.Expr, outer: Mapping[str, _Cte]) -> Mapping[str, _Cte]:
         with_ = tree.args.get("with_")
@@ -266,11 +287,20 @@ class _Binder:
         if tree.args.get("by_name"):
             raise self.origin.unsupported("UNION BY NAME", tree, hint="list the columns in the same order")
         branches = self._branches(tree, ctes, distinct=bool(tree.args.get("distinct")))
+        inputs, columns = self._alike(tree, branches)
+        node: LogicalNode = Union(inputs)
+        if tree.args.get("distinct"):
+            node = build.distinct(node)
+        return Bound(node, columns)
+
+    def _alike(self, tree: exp.Expr, branches: Sequence[Bound]) -> tuple[tuple[LogicalNode, ...], tuple[Column, ...]]:
+        """Give the queries of a set operation the same fields and types."""
         first = branches[0]
         width = len(first.columns)
         for i, branch in enumerate(branches):
             if len(branch.columns) != width:
-                msg = f"the queries of UNION have {width} and {len(branch.columns)} columns"
+                what = type(tree).__name__.upper()
+                msg = f"the queries of {what} have {width} and {len(branch.columns)} columns"
                 raise self.origin.error(msg, tree if i == 0 else tree.expression, sqlstate="42601")
         types = union_types([tuple(c.type for c in b.columns) for b in branches])
         types = tuple({"HUGEINT": build.WIDE_DECIMAL, "NULL": "VARCHAR"}.get(t, t) for t in types)
@@ -278,11 +308,51 @@ class _Binder:
         for column in first.columns:
             fields.append(build.fresh(column.name, fields))
         inputs = tuple(self._aligned(b, fields, types) for b in branches)
-        node: LogicalNode = Union(inputs)
-        if tree.args.get("distinct"):
-            node = build.distinct(node)
         columns = (Column(c.name, f, t) for c, f, t in zip(first.columns, fields, types, strict=True))
-        return Bound(node, tuple(columns))
+        return inputs, tuple(columns)
+
+    def _difference(self, tree: exp.Intersect | exp.Except, ctes: Mapping[str, _Cte]) -> Bound:
+        """INTERSECT and EXCEPT: how often a row is on the left and on the right says how often it stays."""
+        check_clauses(tree, _SET_HANDLED, self.origin)
+        if tree.args.get("by_name"):
+            raise self.origin.unsupported("BY NAME", tree, hint="list the columns in the same order")
+        inputs, columns = self._alike(tree, [self.query(tree.this, ctes), self.query(tree.expression, ctes)])
+        fields = [c.field for c in columns]
+        left, right, flag = (build.fresh(n, fields) for n in ("on_left", "on_right", "is_left"))
+        flagged = [
+            build.project(
+                node, [*((f, build.column(f)) for f in fields), (flag, exp.Boolean(this=is_left))], self.origin
+            )
+            for node, is_left in zip(inputs, (True, False), strict=True)
+        ]
+        other = build.fresh("is_right", [*fields, flag])
+        both = Union(tuple(flagged))
+        sides = build.project(
+            both,
+            [*((f, build.column(f)) for f in (*fields, flag)), (other, exp.Not(this=build.column(flag)))],
+            self.origin,
+        )
+        calls = (
+            AggCall(left, "count", None, "BIGINT", filter=flag),
+            AggCall(right, "count", None, "BIGINT", filter=other),
+        )
+        counted = Aggregate(sides, tuple(fields), calls)
+        intersect = isinstance(tree, exp.Intersect)
+        zero = exp.Literal.number(0)
+        there = exp.GT(this=build.column(left), expression=zero)
+        if tree.args.get("distinct"):
+            beside = exp.GT if intersect else exp.EQ
+            node = build.filtered(
+                counted, [there, beside(this=build.column(right), expression=zero.copy())], self.origin
+            )
+            return Bound(build.project(node, [(f, build.column(f)) for f in fields], self.origin), columns)
+        least = exp.Anonymous(this="least", expressions=[build.column(left), build.column(right)])
+        less = exp.Sub(this=build.column(left), expression=build.column(right))
+        copies = exp.Anonymous(this="range", expressions=[least if intersect else less])
+        many = build.fresh("copies", fields)
+        listed = build.project(counted, [*((f, build.column(f)) for f in fields), (many, copies)], self.origin)
+        each = Unnest(listed, ((many, build.fresh("copy", [*fields, many]), "BIGINT"),))
+        return Bound(build.project(each, [(f, build.column(f)) for f in fields], self.origin), columns)
 
     def _branches(self, tree: exp.Expr, ctes: Mapping[str, _Cte], *, distinct: bool) -> list[Bound]:
         """The inputs of one union: nested ones of the same kind are taken apart."""

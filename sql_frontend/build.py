@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from sqlglot import exp
 
-from planner.logical import Aggregate, Filter, LogicalNode, NamedExpr, Project, schema_of
-from sabot.schema import Schema
+from planner.logical import Aggregate, Filter, LogicalNode, NamedExpr, Project, Relation, RelationKind, Scan, schema_of
+from sabot.schema import Field, Schema
 from sql_frontend.guard import guarded
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import check_types
@@ -15,6 +15,39 @@ from sql_frontend.types import check_column_type
 
 _WIDE = ("HUGEINT", "UHUGEINT", "BIGNUM")
 WIDE_DECIMAL = "DECIMAL(38,0)"
+
+
+_ROW = "row"
+
+
+def rows(count: int) -> LogicalNode:
+    """Return a source of `count` rows with nothing but their number, ``row`` from 0: what VALUES is made of."""
+    options = {"rows": count, "fields.row.kind": "sequence", "fields.row.start": 0, "fields.row.end": count - 1}
+    fields = (Field(_ROW, "BIGINT"),)
+    relation = Relation(
+        f"rows({count})",
+        RelationKind.SOURCE,
+        fields,
+        append_only=True,
+        connector="datagen",
+        options=tuple((k, str(v)) for k, v in options.items()),
+    )
+    return Scan(relation, fields)
+
+
+def values(table: Sequence[Sequence[exp.Expression]], types: Sequence[str], origin: Origin) -> LogicalNode:
+    """Return the constant rows `table` as columns ``column1``, ``column2``, ... of `types`."""
+    items: list[tuple[str, exp.Expression]] = []
+    for i, type_ in enumerate(types):
+        ifs = [
+            exp.If(
+                this=exp.EQ(this=column(_ROW), expression=exp.Literal.number(n)),
+                true=exp.Cast(this=row[i], to=exp.DataType(this=exp.DType.USERDEFINED, kind=type_)),
+            )
+            for n, row in enumerate(table)
+        ]
+        items.append((f"column{i + 1}", exp.Case(ifs=ifs)))
+    return project(rows(len(table)), items, origin)
 
 
 def types_by_field(node: LogicalNode) -> dict[str, str]:

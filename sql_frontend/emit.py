@@ -8,11 +8,14 @@ from planner.logical import (
     Aggregate,
     Filter,
     Join,
+    JoinKind,
     LogicalNode,
+    Over,
     Project,
     RelationKind,
     Scan,
     Union,
+    Unnest,
     Window,
 )
 from sql_frontend.origin import Origin
@@ -42,7 +45,7 @@ def _has_watermark(node: LogicalNode) -> bool:
             return _has_watermark(left) or _has_watermark(right)
         case Union(inputs=inputs):
             return any(_has_watermark(i) for i in inputs)
-        case Project() | Filter() | Window() | Aggregate():
+        case Project() | Filter() | Window() | Aggregate() | Over() | Unnest():
             return _has_watermark(node.input)
 
 
@@ -70,6 +73,10 @@ class _Timed:
                 self.open_group |= not timed
                 self.closed_group |= bool(timed)
                 return timed
+            case Over(input=child) | Unnest(input=child):
+                return self.fields(child)
+            case Join(left=left, kind=JoinKind.SEMI | JoinKind.ANTI):
+                return self.fields(left)
             case Join(left=left, right=right):
                 return self.fields(left) | self.fields(right)
             case Union(inputs=inputs):

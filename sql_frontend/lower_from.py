@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 from sqlglot import exp
 
-from planner.logical import Join, LogicalNode, Window, WindowKind, schema_of
+from planner.logical import Join, JoinKind, LogicalNode, Unnest, Window, WindowKind, schema_of
 from sql_frontend import build
 from sql_frontend.duck import constant
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import Resolver, render
-from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded, matching
+from sql_frontend.scope import OUTER, Bound, Column, Correlation, RelationInScope, Scope, folded, matching
+from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
 
 _TABLE_ARGS = frozenset({"this", "alias", "db", "catalog"})
 _WINDOW_ARGS = {"tumble": ("data", "timecol", "size", "offset"), "hop": ("data", "timecol", "slide", "size", "offset")}
 _TIME_TYPES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
-_JOIN_HINT = "INNER JOIN on an equality works"
+_JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
+_SERIES = ("generate_series", "range", "unnest")
 
 
 @dataclass
@@ -34,6 +36,14 @@ class _Item:
         return {f.name for f in schema_of(self.node)}
 
 
+@dataclass
+class _Group:
+    """Items that JOIN binds together, and the conditions that stand for all of them; commas are between groups."""
+
+    items: list[_Item]
+    pool: list[exp.Expression]
+
+
 class FromLowering:
     """Lowers one FROM with its WHERE.
 
@@ -42,45 +52,274 @@ class FromLowering:
     named : callable
         Gives the plan of a relation by its identifier; raises SqlError for an unknown one.
     query : callable
-        Gives the plan of a subquery.
+        Gives the plan of a subquery, and of the scope around it (None where it may not see that).
     origin : Origin
         For errors.
+    outer : Scope, optional
+        The scope around this query.
     """
 
     def __init__(
-        self, named: Callable[[exp.Table], Bound], query: Callable[[exp.Query], Bound], origin: Origin
+        self,
+        named: Callable[[exp.Table], Bound],
+        query: Callable[[exp.Expr, Scope | None], Bound],
+        origin: Origin,
+        outer: Scope | None = None,
     ) -> None:
         self.named = named
-        self.query = query
+        self.nested = query
         self.origin = origin
+        self.outer = outer
+        self.subqueries = Subqueries(query, origin)
+
+    def query(self, tree: exp.Expr) -> Bound:
+        """Lower a query that sees nothing of this one."""
+        return self.nested(tree, None)
 
     def lower(self, select: exp.Select) -> tuple[LogicalNode, Scope]:
         """Return the rows that FROM and WHERE leave, and the names they go by."""
         from_ = select.args.get("from_")
-        if from_ is None:
-            hint = "select from a source, table or view"
-            raise self.origin.unsupported("a query without FROM", select, hint=hint)
-        scope = Scope(self.origin)
-        items = [self._add(from_.this, [], scope)]
-        pool: list[exp.Expression] = []
+        scope = Scope(self.origin, outer=self.outer)
+        groups = [_Group([self._first(from_, scope)], [])]
         for join in select.args.get("joins") or ():
             self._check_join(join)
-            item = self._add(join.this, items, scope)
-            if using := join.args.get("using"):
-                pool += [self._merge(name, items, item, scope) for name in using]
-            items.append(item)
-            if join.args.get("on") is not None:
-                pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(join.args["on"]))
+            groups = self._joined(join, groups, scope)
+        scope.subquery = self.subqueries.value
+        items = [item for group in groups for item in group.items]
+        pool = [p for group in groups for p in group.pool]
+        semi = []
         if (where := select.args.get("where")) is not None:
-            pool += build.conjuncts(Resolver(scope, not_in="WHERE")(where.this))
+            for part in _written_conjuncts(where.this):
+                condition = self.subqueries.semi(part)
+                if condition is not None:
+                    semi.append(condition)
+                else:
+                    pool += build.conjuncts(Resolver(scope, not_in="WHERE")(part))
+        pool = self._correlated(pool, scope)
         node, rest = self._join(items, pool)
+        node = attached(node, scope.pending, self.origin)
+        scope.pending.clear()
+        for condition in semi:
+            node = self.subqueries.semi_join(node, condition, scope)
+            node = attached(node, scope.pending, self.origin)
+            scope.pending.clear()
         return build.filtered(node, rest, self.origin), scope
+
+    def _first(self, from_: exp.Expr | None, scope: Scope) -> _Item:
+        """Lower the first item of FROM; without FROM there is one row of no columns."""
+        one = build.rows(1)
+        if from_ is None:
+            return _Item(one, RelationInScope(None, ()), exp.Null())
+        source = from_.this
+        if isinstance(source, exp.Lateral):
+            source = source.this
+        if isinstance(source, exp.Unnest) or _series(source):
+            return self._unnest(one, source, scope, outer=False)
+        return self._add(source, [], scope)
+
+    def _correlated(self, pool: list[exp.Expression], scope: Scope) -> list[exp.Expression]:
+        """Take out what speaks of the SELECT around this one, into the scope."""
+        pairs: list[tuple[exp.Expression, exp.Expression]] = []
+        residual: list[exp.Expression] = []
+        kept: list[exp.Expression] = []
+        for predicate in pool:
+            if not is_outer(predicate):
+                kept.append(predicate)
+                continue
+            sides = _outer_equality(predicate)
+            if sides is not None:
+                pairs.append((inward(sides[0]), sides[1]))
+            else:
+                residual.append(predicate)
+        scope.correlation = Correlation(tuple(pairs), tuple(residual))
+        return kept
+
+    def _joined(self, join: exp.Join, groups: list[_Group], scope: Scope) -> list[_Group]:
+        """Take one more item in."""
+        side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
+        comma = not (side or kind or method or join.args.get("on") is not None or join.args.get("using"))
+        seen = [item for group in groups for item in group.items]
+        source = join.this
+        if isinstance(source, (exp.Lateral, exp.Unnest)) or _series(source):
+            if comma:
+                groups = [_Group(seen, [p for group in groups for p in group.pool])]
+            return [*groups[:-1], self._beside(join, groups[-1], scope, outer=side == "LEFT")]
+        item = self._add(source, seen, scope)
+        if comma:
+            return [*groups, _Group([item], [])]
+        group = groups[-1]
+        pool: list[exp.Expression] = []
+        using = join.args.get("using") or (self._common(group, item) if method == "NATURAL" else [])
+        merged = [(folded(n), self._merge(n, group.items, item, scope)) for n in using]
+        pool += [equality for _, equality in merged]
+        if join.args.get("on") is not None:
+            pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(join.args["on"]))
+        if not side and kind not in ("SEMI", "ANTI"):
+            return [*groups[:-1], _Group([*group.items, item], [*group.pool, *pool])]
+        if any(is_outer(p) for p in pool):
+            raise self.origin.unsupported("a column of the query around in an outer join's condition", join)
+        join_kind = JoinKind[side or kind]
+        left = self._combined(group)
+        node = self._outer(left.node, item, pool, join_kind)
+        if join_kind in (JoinKind.SEMI, JoinKind.ANTI):
+            scope.relations.pop()
+            return [*groups[:-1], _Group([replace(left, node=node)], [])]
+        columns = (*left.relation.columns, *item.relation.columns)
+        if join_kind in (JoinKind.RIGHT, JoinKind.FULL):
+            node = self._remerged(node, merged, join_kind, scope)
+        return [*groups[:-1], _Group([_Item(node, RelationInScope(None, columns), join)], [])]
+
+    def _combined(self, group: _Group) -> _Item:
+        """Join a group's items, so that what follows joins with all of them."""
+        inside = [p for p in group.pool if not is_outer(p)]
+        if len(group.items) == 1 and not group.pool:
+            return group.items[0]
+        if len(inside) < len(group.pool):
+            raise self.origin.unsupported("a column of the query around in JOIN ... ON", group.items[-1].source)
+        node, rest = self._join(group.items, inside)
+        columns = tuple(c for item in group.items for c in item.relation.columns)
+        return _Item(build.filtered(node, rest, self.origin), RelationInScope(None, columns), group.items[0].source)
+
+    def _outer(self, left: LogicalNode, item: _Item, pool: list[exp.Expression], kind: JoinKind) -> LogicalNode:
+        """Join `left` with `item`, keeping rows without a partner as `kind` says."""
+        left_fields = {f.name for f in schema_of(left)}
+        found = [(p, _equality(p, left_fields, item.fields)) for p in pool]
+        keys = [k for _, k in found if k is not None]
+        residual = [p for p, k in found if k is None]
+        right, names = keyed(item.node, [k[1] for k in keys], left_fields | item.fields, self.origin)
+        pairs = [(k[0], name) for k, name in zip(keys, names, strict=True)]
+        return joined(left, right, pairs, kind, self.origin, residual)
+
+    def _remerged(
+        self, node: LogicalNode, merged: Sequence[tuple[str, exp.Expression]], kind: JoinKind, scope: Scope
+    ) -> LogicalNode:
+        """USING after RIGHT or FULL JOIN: the one column is not the left's alone."""
+        added: list[tuple[str, exp.Expression]] = []
+        fields = [f.name for f in schema_of(node)]
+        for name, equality in merged:
+            right = equality.expression
+            assert isinstance(right, exp.Column)
+            left = scope.merged[name]
+            type_ = left.type
+            field = build.fresh(name, [*fields, *(f for f, _ in added)])
+            both = exp.Coalesce(this=build.column(left.field), expressions=[right.copy()])
+            added.append((field, both if kind is JoinKind.FULL else right.copy()))
+            scope.merged[name] = Column(name, field, type_)
+        node = build.project(node, [*((f, build.column(f)) for f in fields), *added], self.origin)
+        types = build.types_by_field(node)
+        for name, _ in merged:
+            scope.merged[name] = replace(scope.merged[name], type=types[scope.merged[name].field])
+        return node
+
+    def _common(self, group: _Group, item: _Item) -> list[exp.Expr]:
+        """NATURAL JOIN: the columns that both sides have."""
+        left = {c.name for i in group.items for c in i.relation.columns if not c.hidden}
+        return [
+            exp.to_identifier(c.name, quoted=True) for c in item.relation.columns if c.name in left and not c.hidden
+        ]
+
+    def _beside(self, join: exp.Join, group: _Group, scope: Scope, *, outer: bool) -> _Group:
+        """LATERAL and functions that give rows: each row of the group with those it gives."""
+        source = join.this
+        on = join.args.get("on")
+        if str(join.args.get("side") or "").upper() not in ("", "LEFT") or join.args.get("using"):
+            raise self.origin.unsupported("this join with a function or LATERAL", join)
+        left = self._combined(group)
+        if not isinstance(source, exp.Lateral):
+            if outer and not (isinstance(on, exp.Boolean) and on.this):
+                raise self.origin.unsupported("LEFT JOIN with a function but ON true", join)
+            item = self._unnest(left.node, source, scope, outer=outer)
+        else:
+            item = self._lateral(left.node, source, scope, outer=outer and on is not None)
+            if outer and not (isinstance(on, exp.Boolean) and on.this):
+                raise self.origin.unsupported("LEFT JOIN LATERAL but ON true", join)
+        columns = (*left.relation.columns, *item.relation.columns)
+        pool: list[exp.Expression] = []
+        if on is not None and not outer:
+            pool = build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(on))
+        return _Group([_Item(item.node, RelationInScope(None, columns), source)], pool)
+
+    def _lateral(self, left: LogicalNode, source: exp.Lateral, scope: Scope, *, outer: bool) -> _Item:
+        if not isinstance(source.this, exp.Subquery):
+            return self._unnest(left, source.this, scope, outer=outer, alias=source.args.get("alias"))
+        bound = self.nested(source.this.this, scope)
+        alias = source.args.get("alias")
+        if alias is not None and alias.args.get("columns"):
+            bound = self._renamed(bound, alias.args["columns"], source)
+        name = folded(alias.this) if alias is not None and alias.this is not None else None
+        number, scope.subqueries = scope.subqueries, scope.subqueries + 1
+        names = {f.name: f"__lateral{number}_{i}" for i, f in enumerate(schema_of(bound.node))}
+        items: list[tuple[str, exp.Expression]] = [(new, build.column(f)) for f, new in names.items()]
+        marker = f"__lateral{number}_is"
+        items.append((marker, exp.Boolean(this=True)))
+        inner = build.project(bound.node, items, self.origin)
+        pairs = [(key, names[f]) for key, f in bound.correlated]
+        always = bound.empty is not None and bool(pairs)
+        kind = JoinKind.LEFT if outer or always else JoinKind.INNER
+        residual = [inward(r, names) for r in bound.residual]
+        node = joined(left, inner, pairs, kind, self.origin, residual)
+        if always and bound.empty is not None:
+            kept = [(f.name, build.column(f.name)) for f in schema_of(node)]
+            filled = {names[c.field]: e for c, e in zip(bound.columns, bound.empty, strict=True)}
+            nothing = exp.Is(this=build.column(marker), expression=exp.Null())
+            node = build.project(
+                node,
+                [
+                    (f, exp.Case(ifs=[exp.If(this=nothing.copy(), true=filled[f])], default=e) if f in filled else e)
+                    for f, e in kept
+                ],
+                self.origin,
+            )
+        types = build.types_by_field(node)
+        columns = tuple(Column(c.name, names[c.field], types[names[c.field]], c.hidden) for c in bound.columns)
+        relation = RelationInScope(name, columns)
+        scope.relations.append(relation)
+        return _Item(node, relation, source)
+
+    def _unnest(
+        self, left: LogicalNode, source: exp.Expr, scope: Scope, *, outer: bool, alias: exp.Expr | None = None
+    ) -> _Item:
+        """``unnest(list, ...) [WITH ORDINALITY]``, ``generate_series(...)`` over the columns before it."""
+        alias = source.args.get("alias") or alias
+        called_name = "unnest" if isinstance(source, exp.Unnest) else source.this.name.lower()
+        calls = source.expressions if isinstance(source, exp.Unnest) else [source.this]
+        lists = [Resolver(scope, not_in="FROM")(c) for c in calls]
+        if any(is_outer(e) for e in lists):
+            raise self.origin.unsupported("a column of the query around in a function of FROM", source)
+        taken = [f.name for f in schema_of(left)]
+        kept = [(f, build.column(f)) for f in taken]
+        fields: list[str] = []
+        for _ in lists:
+            fields.append(build.fresh("list", [*taken, *fields]))
+        node = build.project(left, [*kept, *zip(fields, lists, strict=True)], self.origin)
+        types = build.types_by_field(node)
+        written = [folded(c) for c in (alias.args.get("columns") or [])] if alias is not None else []
+        relation_name = folded(alias.this) if alias is not None and alias.this is not None else called_name
+        made: list[tuple[str, str, str]] = []
+        columns: list[Column] = []
+        for i, field in enumerate(fields):
+            if not types[field].endswith("[]"):
+                msg = f"unnest needs a list, this is {types[field]}"
+                raise self.origin.error(msg, source, sqlstate="42804")
+            visible = written[i] if i < len(written) else relation_name if len(fields) == 1 else called_name
+            new = build.fresh(visible, [*taken, *fields, *(m[1] for m in made)])
+            made.append((field, new, types[field][:-2]))
+            columns.append(Column(visible, new, types[field][:-2]))
+        ordinality = None
+        if isinstance(source, exp.Unnest) and source.args.get("offset"):
+            given = source.args["offset"]
+            visible = folded(given) if isinstance(given, exp.Identifier) else "ordinality"
+            ordinality = build.fresh(visible, [*taken, *fields, *(m[1] for m in made)])
+            columns.append(Column(visible, ordinality, "BIGINT"))
+        relation = RelationInScope(relation_name, tuple(columns))
+        scope.relations.append(relation)
+        return _Item(Unnest(node, tuple(made), ordinality, outer), relation, source)
 
     def _check_join(self, join: exp.Join) -> None:
         side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
-        if side or kind not in ("", "INNER", "CROSS"):
+        if side not in ("", "LEFT", "RIGHT", "FULL") or kind not in ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"):
             raise self.origin.unsupported(f"{f'{side} {kind}'.strip()} JOIN", join, hint=_JOIN_HINT)
-        if method:
+        if method not in ("", "NATURAL"):
             raise self.origin.unsupported(f"{method} JOIN", join, hint="name the columns: JOIN ... USING (a, b)")
         extra = [k for k, v in join.args.items() if v and k not in ("this", "on", "using", "kind", "side", "method")]
         if extra:
@@ -126,7 +365,7 @@ class FromLowering:
                 raise self.origin.unsupported("a join in parentheses", source, hint="write the joins one after another")
             bound, inner = self._item(source.this)
             name = name or inner
-        elif isinstance(source, exp.Subquery):
+        elif isinstance(source, (exp.Subquery, exp.Values)):
             bound = self.query(source)
         else:
             raise self.origin.unsupported(f"{type(source).__name__.upper()} in FROM", source)
@@ -272,8 +511,8 @@ class FromLowering:
             pool = [p for p in pool if _equality(p, placed, item.fields) is None]
             waiting.remove(item)
             own = set(item.fields)
-            node, left_keys = self._keys(node, [k[0] for k in keys], placed | own)
-            right, right_keys = self._keys(item.node, [k[1] for k in keys], placed | own | set(left_keys))
+            node, left_keys = keyed(node, [k[0] for k in keys], placed | own, self.origin)
+            right, right_keys = keyed(item.node, [k[1] for k in keys], placed | own | set(left_keys), self.origin)
             placed |= own
             fields = schema_of(node) + schema_of(right)
             residual = [p for p in pool if (used := _fields_of(p)) <= placed and used & own and used - own]
@@ -288,23 +527,6 @@ class FromLowering:
             node = Join(node, right, tuple(left_keys), tuple(right_keys), condition)
         return node, pool
 
-    def _keys(
-        self, node: LogicalNode, keys: Sequence[exp.Expression], taken: set[str]
-    ) -> tuple[LogicalNode, list[str]]:
-        """Give each key a field: its own, or one more that a projection adds."""
-        fields = [f.name for f in schema_of(node)]
-        names: list[str] = []
-        added: list[tuple[str, exp.Expression]] = []
-        for key in keys:
-            if isinstance(key, exp.Column):
-                names.append(key.name)
-                continue
-            names.append(build.fresh("join_key", [*taken, *fields, *names]))
-            added.append((names[-1], key))
-        if added:
-            node = build.project(node, [*((f, build.column(f)) for f in fields), *added], self.origin)
-        return node, names
-
 
 _TABLE_EXTRAS = {
     "version": "FOR SYSTEM_TIME AS OF",
@@ -314,6 +536,31 @@ _TABLE_EXTRAS = {
     "only": "ONLY",
     "ordinality": "WITH ORDINALITY",
 }
+
+
+def _series(source: exp.Expr) -> bool:
+    """Whether an item of FROM is a function that gives rows."""
+    call = source.this if isinstance(source, exp.Table) else None
+    return isinstance(call, exp.Anonymous) and call.name.lower() in _SERIES
+
+
+def _written_conjuncts(node: exp.Expr) -> list[exp.Expr]:
+    """Return the parts of a condition, as written, that AND joins."""
+    bare = node.unnest()
+    if isinstance(bare, exp.And):
+        return [*_written_conjuncts(bare.left), *_written_conjuncts(bare.right)]
+    return [bare]
+
+
+def _outer_equality(predicate: exp.Expression) -> tuple[exp.Expression, exp.Expression] | None:
+    """Return (side of the query around, side of this one) of an equality between the two."""
+    if not isinstance(predicate, exp.EQ):
+        return None
+    for a, b in ((predicate.left, predicate.right), (predicate.right, predicate.left)):
+        of_a = _fields_of(a)  # type: ignore[arg-type]
+        if of_a and all(f.startswith(OUTER) for f in of_a) and not is_outer(b) and _fields_of(b):  # type: ignore[arg-type]
+            return a.unnest(), b.unnest()  # type: ignore[return-value]
+    return None
 
 
 def _fields_of(expression: exp.Expression) -> set[str]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import duckdb
 from sqlglot import exp
 
-from planner.logical import AggCall, Aggregate, LogicalNode, schema_of
-from sabot.schema import Field
+from planner.logical import AggCall, Aggregate, LogicalNode, OrderBy, Union, Unnest, schema_of
 from sql_frontend import build
-from sql_frontend.duck import describe, first_line
+from sql_frontend.calls import AGGREGATES, GROUPING, Aggregation, WindowUse, call_type
+from sql_frontend.lower_rows import cut, in_place, numbered, rewritten, with_windows
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import AGGREGATES, PLACEHOLDER, Aggregation, Resolver
-from sql_frontend.scope import Bound, Column, Scope, folded, matching
+from sql_frontend.resolver import PLACEHOLDER, WINDOW, Resolver
+from sql_frontend.scope import OUTER, Bound, Column, Pending, Scope, folded, matching
+from sql_frontend.subqueries import attached, is_outer, keyed
 
-_HANDLED = frozenset({"expressions", "from_", "joins", "where", "group", "having", "distinct", "with_"})
+_HANDLED = frozenset(
+    {"expressions", "from_", "joins", "where", "group", "having", "distinct", "with_"}
+    | {"order", "limit", "offset", "qualify", "windows"}
+)
 _SELECT_EXTRAS = {
-    "order": ("ORDER BY", "order the SELECT that reads the view"),
-    "limit": ("LIMIT", "limit the SELECT that reads the view"),
-    "offset": ("OFFSET", "skip rows in the SELECT that reads the view"),
-    "qualify": ("QUALIFY", None),
-    "windows": ("WINDOW", None),
     "locks": ("FOR UPDATE", None),
     "sample": ("TABLESAMPLE", None),
     "laterals": ("LATERAL", None),
@@ -62,51 +60,279 @@ def check_clauses(query: exp.Expr, handled: frozenset[str], origin: Origin) -> N
         if not value or key in handled:
             continue
         what, hint = _SELECT_EXTRAS.get(key, (key.strip("_").upper(), None))
-        if key == "limit" and isinstance(value, exp.Fetch):
-            what = "FETCH FIRST"
         at = value[0] if isinstance(value, list) else value
         raise origin.unsupported(what, at if isinstance(at, exp.Expr) else query, hint=hint)
 
 
 def lower_select(select: exp.Select, node: LogicalNode, scope: Scope) -> Bound:
     """Return the plan of a SELECT over the rows `node` that its FROM and WHERE leave."""
-    origin = scope.origin
-    check_clauses(select, _HANDLED, origin)
-    distinct = select.args.get("distinct")
-    if distinct is not None and distinct.args.get("on") is not None:
-        hint = "GROUP BY the columns, with min or max of the others"
-        raise origin.unsupported("DISTINCT ON", distinct.args["on"], hint=hint)
-    calls: list[Aggregation] = []
-    resolver = Resolver(scope, calls=calls)
-    items = _select_list(select, resolver)
-    having = select.args.get("having")
-    group = select.args.get("group")
-    condition = resolver(having.this) if having is not None else None
-    if group is not None or calls or condition is not None:
-        keys = _group_keys(group, select, items, scope) if group is not None else []
-        node, items, condition = _aggregate(node, keys, calls, items, condition, scope)
-        if condition is not None:
-            node = build.filtered(node, build.conjuncts(condition), origin)
-    taken: list[str] = []
-    columns: list[tuple[str, exp.Expression]] = []
-    names: list[str] = []
-    for item in items:
-        # of two columns without a name of their own the second gets a number, as two counts would clash
-        name = item.name if item.explicit else build.fresh(item.name, names)
-        names.append(name)
-        field = build.fresh(name, taken)
-        taken.append(field)
-        columns.append((field, item.expression))
-    node = build.project(node, columns, origin)
-    if distinct is not None:
-        node = build.distinct(node)
-    types = build.types_by_field(node)
-    # in a UNION a bare NULL takes the type of the others
-    types |= {f: "NULL" for f, e in columns if isinstance(e, exp.Null)}
-    return Bound(node, tuple(Column(n, f, types[f]) for n, (f, _) in zip(names, columns, strict=True)))
+    return _Select(select, scope).lower(node)
 
 
-def _select_list(select: exp.Select, resolver: Resolver) -> list[_Item]:
+class _Select:
+    """One SELECT on its way: its list and all that is said of it, rewritten step by step as its rows are made."""
+
+    def __init__(self, select: exp.Select, scope: Scope) -> None:
+        self.select, self.scope, self.origin = select, scope, scope.origin
+        check_clauses(select, _HANDLED, self.origin)
+        scope.windows = {folded(w.this): w for w in select.args.get("windows") or ()}
+        self.calls: list[Aggregation] = []
+        self.uses: list[WindowUse] = []
+        self.resolver = Resolver(scope, calls=self.calls, windows=self.uses)
+        self.lists: list[tuple[str, exp.Expression]] = []
+        self.items = self._visible()
+        self.width = len(self.items)
+        distinct = select.args.get("distinct")
+        on = distinct.args.get("on") if distinct is not None else None
+        self.distinct = distinct is not None and on is None
+        # what is needed of the rows beside the select list stands behind it
+        self.on = [self._beside(self._named(e)) for e in _listed(on)] if on is not None else []
+        self.order = self._order(select.args.get("order"))
+        having, qualify = select.args.get("having"), select.args.get("qualify")
+        self.having = Resolver(scope, calls=self.calls)(having.this) if having is not None else None
+        self.qualify = self.resolver(qualify.this) if qualify is not None else None
+        self.correlation = scope.correlation
+        self.keys = [self._beside(inner) for _, inner in self.correlation.pairs]
+        self.read: dict[str, int] = {}
+        for residual in self.correlation.residual:
+            for column in residual.find_all(exp.Column):
+                if not column.name.startswith(OUTER) and column.name not in self.read:
+                    self.read[column.name] = self._beside(build.column(column.name))
+
+    def lower(self, node: LogicalNode) -> Bound:
+        """Return the plan."""
+        group = self.select.args.get("group")
+        aggregated = group is not None or bool(self.calls) or self.having is not None
+        self._refuse_outer()
+        empty = self._empty() if aggregated and group is None and self.having is None and not self.uses else None
+        if aggregated and group is None and self.keys and empty is None:
+            what = "a correlated aggregate with HAVING, a window function or a subquery of its own"
+            raise self.origin.unsupported(what, self.select)
+        if aggregated and self.read:
+            what = "an aggregate correlated by anything but an equality"
+            raise self.origin.unsupported(what, self.select)
+        pending = self.scope.pending
+        if aggregated:
+            node = self._aggregated(node, group)
+        else:
+            node = attached(node, pending, self.origin)
+        if self.having is not None:
+            node = build.filtered(node, build.conjuncts(self.having), self.origin)
+        node = self._windows(node)
+        node, fields, names = self._projected(node)
+        visible = fields[: self.width]
+        keys = [fields[i] for i in self.keys]
+        beside = list(dict.fromkeys(fields[i] for i in (*self.keys, *self.read.values())))
+        order = [OrderBy(fields[i], desc, first) for i, desc, first in self.order]
+        if self.distinct:
+            if any(o.field not in (*visible, *beside) for o in order):
+                msg = "ORDER BY of SELECT DISTINCT must be in the select list"
+                raise self.origin.error(msg, self.select.args["order"], sqlstate="42P10")
+            node = build.distinct(self._only(node, [*visible, *beside]))
+        if self.on:
+            node, place = numbered(node, [*keys, *dict.fromkeys(fields[i] for i in self.on)], order, "row_number")
+            first = exp.EQ(this=build.column(place), expression=exp.Literal.number(1))
+            node = build.filtered(node, [first], self.origin)
+        if (keys or beside) and self.read and _limits(self.select):
+            raise self.origin.unsupported("LIMIT in a subquery correlated by anything but an equality", self.select)
+        node = cut(node, self.select, keys, order, self.origin)
+        node = self._only(node, [*visible, *beside])
+        types = build.types_by_field(node)
+        # in a UNION a bare NULL takes the type of the others
+        for field, item in zip(visible, self.items, strict=False):
+            if isinstance(item.expression, exp.Null):
+                types[field] = "NULL"
+        by_read = {name: fields[i] for name, i in self.read.items()}
+        residual = tuple(_renamed(r, by_read) for r in self.correlation.residual)
+        pairs = tuple((outer, key) for (outer, _), key in zip(self.correlation.pairs, keys, strict=True))
+        one_row = aggregated and group is None and self.having is None and not keys and not _limits(self.select)
+        one_row = one_row and not self.lists and self.qualify is None
+        columns = tuple(Column(n, f, types[f]) for n, f in zip(names, visible, strict=True))
+        return Bound(node, columns, pairs, residual, empty, one_row)
+
+    def _visible(self) -> list[_Item]:
+        """The select list; functions that give rows are taken out of it and stand for a column each."""
+        items = _select_list(self.select, self.resolver, self._rows_of)
+        if self.lists and (self.select.args.get("distinct") or _limits(self.select)):
+            raise self.origin.unsupported(
+                "a function that gives rows, with DISTINCT or LIMIT", self.select, hint="take the rows in a subquery"
+            )
+        return items
+
+    def _rows_of(self, node: exp.Expr) -> exp.Expression | None:
+        """Return the column that ``unnest(list)`` or ``generate_series(...)`` at the top of an item becomes."""
+        if isinstance(node, (exp.Explode, exp.Unnest)):
+            inner = node.this if isinstance(node, exp.Explode) else node.expressions[0]
+        elif isinstance(node, exp.Anonymous) and node.name.lower() == "generate_series":
+            inner = node
+        else:
+            return None
+        value = self.resolver(inner)
+        type_ = self.resolver.type_of(value)
+        if not type_.endswith("[]"):
+            raise self.origin.error(f"unnest needs a list, this is {type_}", node, sqlstate="42804")
+        made = f"{LIST}{len(self.lists)}"
+        self.lists.append((made, value))
+        self.scope.made[made] = type_[:-2]
+        return exp.column(made, quoted=True)
+
+    def _beside(self, expression: exp.Expression) -> int:
+        for i, item in enumerate(self.items):
+            if item.expression == expression:
+                return i
+        self.items.append(_Item("beside", expression, explicit=False))
+        return len(self.items) - 1
+
+    def _named(self, node: exp.Expr) -> exp.Expression:
+        """An expression of ORDER BY or DISTINCT ON: a number or a name of the select list, or one over FROM."""
+        if isinstance(node, exp.Literal) and not node.is_string:
+            at = int(node.name) if node.name.isdigit() else 0
+            if not 1 <= at <= self.width:
+                raise self.origin.error(f"ORDER BY {node.name} is not in the select list", node, sqlstate="42P10")
+            return self.items[at - 1].expression
+        if isinstance(node, exp.Column) and len(node.parts) == 1 and not isinstance(node.this, exp.Star):
+            name = folded(node.this)
+            for item in self.items[: self.width]:
+                if item.name == name:
+                    return item.expression
+        return self.resolver(node)
+
+    def _order(self, order: exp.Expr | None) -> list[tuple[int, bool, bool]]:
+        if order is None or not (_limits(self.select) or self.on):
+            # a view has no order
+            return []
+        found = []
+        for ordered in order.expressions:
+            at = self._beside(self._named(ordered.this))
+            found.append((at, bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first"))))
+        return found
+
+    def _refuse_outer(self) -> None:
+        """Columns of the query around are for WHERE."""
+        expressions = [item.expression for item in self.items]
+        expressions += [e for c in self.calls for e in (*c.arguments, *([c.condition] if c.condition else []))]
+        expressions += [e for e in (self.having, self.qualify) if e is not None]
+        expressions += [e for u in self.uses for e in (*u.call.arguments, *u.partition)]
+        for expression in expressions:
+            if is_outer(expression):
+                what = "a column of the query around, but in an equality of WHERE,"
+                raise self.origin.unsupported(what, self.select, hint="join with the query in FROM instead")
+
+    def _empty(self) -> tuple[exp.Expression, ...] | None:
+        """Return what the items are over no rows: counts are 0, all else is NULL."""
+        zero = {Resolver.placeholder(i): c.function == "count" for i, c in enumerate(self.calls)}
+
+        def swap(node: exp.Expr) -> exp.Expr:
+            if isinstance(node, exp.Column) and node.name in zero:
+                return exp.Literal.number(0) if zero[node.name] else exp.Null()
+            return node
+
+        values = []
+        for item in self.items[: self.width]:
+            value = item.expression.copy().transform(swap, copy=False)
+            if any(value.find_all(exp.Column)):
+                return None
+            values.append(value)
+        return tuple(values)  # type: ignore[arg-type]
+
+    def _aggregated(self, node: LogicalNode, group: exp.Group | None) -> LogicalNode:
+        """Put the aggregate in, and rewrite everything above it."""
+        resolver_sets = _grouping_sets(group, self.select, self.items[: self.width], self.scope) if group else [[]]
+        correlated = [self.items[i].expression for i in self.keys]
+        sets = [[*correlated, *s] for s in resolver_sets]
+        inside = [e for s in sets for e in s]
+        inside += [e for c in self.calls for e in (*c.arguments, *([c.condition] if c.condition is not None else []))]
+        inside += [o.expression for c in self.calls for o in c.order]
+        read = {c.name for e in inside for c in e.find_all(exp.Column)}
+        below = [p for p in self.scope.pending if p.fields & read]
+        above = [p for p in self.scope.pending if p not in below]
+        node = attached(node, below, self.origin)
+        passing = {f for p in above for f in p.fields}
+        node, change = aggregated(node, sets, self.calls, self.items, self.scope, passing)
+        self.items = [_Item(i.name, change(i.expression), i.explicit) for i in self.items]
+        self.having = change(self.having) if self.having is not None else None
+        self.qualify = change(self.qualify) if self.qualify is not None else None
+        self.uses = [rewritten(u, change) for u in self.uses]
+        self.lists = [(n, change(e)) for n, e in self.lists]
+        moved = [Pending(p.node, tuple((change(k), f) for k, f in p.keys)) for p in above]
+        return attached(node, moved, self.origin)
+
+    def _windows(self, node: LogicalNode) -> LogicalNode:
+        if not self.uses:
+            if self.qualify is not None:
+                node = build.filtered(node, build.conjuncts(self.qualify), self.origin)
+            return node
+        keys: list[str] = []
+        if self.keys:
+            fields = [f.name for f in schema_of(node)]
+            exprs = [self.items[i].expression for i in self.keys]
+            node, keys = keyed(node, exprs, set(fields), self.origin)
+            for i, key in zip(self.keys, keys, strict=True):
+                self.items[i].expression = build.column(key)
+        if self.read:
+            raise self.origin.unsupported("a window function correlated by anything but an equality", self.select)
+        node, made = with_windows(node, self.uses, keys, self.origin)
+        for item in self.items:
+            item.expression = in_place(item.expression, made)
+        self.lists = [(n, in_place(e, made)) for n, e in self.lists]
+        if self.qualify is not None:
+            node = build.filtered(node, build.conjuncts(in_place(self.qualify, made)), self.origin)
+        return node
+
+    def _projected(self, node: LogicalNode) -> tuple[LogicalNode, list[str], list[str]]:
+        """Return the rows with a field for each item, these fields, and the names of the visible columns."""
+        if self.lists:
+            taken = [f.name for f in schema_of(node)]
+            lists, elements = {}, {}
+            for i, (placeholder, value) in enumerate(self.lists):
+                lists[f"__list{i}"] = value
+                elements[placeholder] = f"__element{i}"
+            node = build.project(node, [*((f, build.column(f)) for f in taken), *lists.items()], self.origin)
+            types = build.types_by_field(node)
+            each = tuple((n, f"__element{i}", types[n][:-2]) for i, n in enumerate(lists))
+            node = Unnest(node, each)
+            for item in self.items:
+                item.expression = in_place(item.expression, elements)
+        taken_fields: list[str] = []
+        columns: list[tuple[str, exp.Expression]] = []
+        names: list[str] = []
+        for i, item in enumerate(self.items):
+            name = item.name
+            if i < self.width:
+                # of two columns without a name of their own the second gets a number, as two counts would clash
+                name = item.name if item.explicit else build.fresh(item.name, names)
+                names.append(name)
+            field = build.fresh(name, taken_fields)
+            taken_fields.append(field)
+            columns.append((field, item.expression))
+        return build.project(node, columns, self.origin), taken_fields, names
+
+    def _only(self, node: LogicalNode, fields: Sequence[str]) -> LogicalNode:
+        return build.project(node, [(f, build.column(f)) for f in fields], self.origin)
+
+
+LIST = "\x03"
+"""Begins the column names that stand for an element of a list in the select list."""
+
+
+def _limits(select: exp.Select) -> bool:
+    return select.args.get("limit") is not None or select.args.get("offset") is not None
+
+
+def _listed(node: exp.Expr) -> list[exp.Expr]:
+    return list(node.expressions) if isinstance(node, exp.Tuple) else [node]
+
+
+def _renamed(residual: exp.Expression, fields: Mapping[str, str]) -> exp.Expression:
+    def swap(node: exp.Expr) -> exp.Expr:
+        return build.column(fields[node.name]) if isinstance(node, exp.Column) and node.name in fields else node
+
+    return residual.copy().transform(swap, copy=False)  # type: ignore[return-value]
+
+
+def _select_list(
+    select: exp.Select, resolver: Resolver, rows_of: Callable[[exp.Expr], exp.Expression | None]
+) -> list[_Item]:
     items: list[_Item] = []
     scope, origin = resolver.scope, resolver.origin
     for node in select.expressions:
@@ -120,13 +346,14 @@ def _select_list(select: exp.Select, resolver: Resolver) -> list[_Item]:
             value = resolver(node.this)
             items += [_Item(n, e, explicit=True) for n, e in resolver.struct_fields(value, node)]
         elif isinstance(node, exp.Alias):
-            items.append(_Item(folded(node.args["alias"]), resolver(node.this), explicit=True))
+            value = rows_of(node.this) or resolver(node.this)
+            items.append(_Item(folded(node.args["alias"]), value, explicit=True))
         elif isinstance(node, exp.Aliases):
             raise origin.unsupported("several names for one expression", node)
         else:
             name = _implied_name(node)
             named_column = isinstance(node, (exp.Column, exp.Dot))
-            items.append(_Item(name, resolver(node), explicit=named_column))
+            items.append(_Item(name, rows_of(node) or resolver(node), explicit=named_column))
     return items
 
 
@@ -162,27 +389,65 @@ def _implied_name(node: exp.Expr) -> str:
         return folded(node.expression)
     if isinstance(node, exp.Anonymous):
         return node.name.lower()
-    if isinstance(node, (exp.Cast, exp.Paren, exp.Filter)):
+    if isinstance(node, exp.Explode):
+        return "unnest"
+    if isinstance(node, exp.Exists):
+        return "exists"
+    if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Select) and len(node.this.expressions) == 1:
+        inner = node.this.expressions[0]
+        return folded(inner.args["alias"]) if isinstance(inner, exp.Alias) else _implied_name(inner)
+    if isinstance(node, (exp.Cast, exp.Paren, exp.Filter, exp.Window, exp.WithinGroup, exp.IgnoreNulls)):
         return _implied_name(node.this)
     return _NAMED_BY_CLASS.get(type(node), UNNAMED)
 
 
-def _group_keys(group: exp.Group, select: exp.Select, items: list[_Item], scope: Scope) -> list[exp.Expression]:
+def _grouping_sets(
+    group: exp.Group, select: exp.Select, items: list[_Item], scope: Scope
+) -> list[list[exp.Expression]]:
+    """Return the keys of each grouping set; a plain GROUP BY is one."""
     origin = scope.origin
     for key, value in group.args.items():
         if value and key not in ("expressions", "all"):
-            raise origin.unsupported(f"GROUP BY {key.upper()}", group, hint="write one view for each grouping")
+            raise origin.unsupported(f"GROUP BY {key.upper()}", group, hint="write GROUP BY ROLLUP (a, b)")
     if group.args.get("all"):
-        return [i.expression for i in items if not _has_aggregate(i.expression)]
+        return [[i.expression for i in items if not _has_aggregate(i.expression)]]
     resolver = Resolver(scope, not_in="GROUP BY")
-    keys: list[exp.Expression] = []
+    sets: list[list[exp.Expression]] = [[]]
     for node in group.expressions:
-        if isinstance(node, (exp.Rollup, exp.Cube, exp.GroupingSets)):
-            what = {"GroupingSets": "GROUPING SETS"}.get(type(node).__name__, type(node).__name__.upper())
-            raise origin.unsupported(what, node, hint="write one view for each grouping")
-        parts = node.expressions if isinstance(node, exp.Tuple) else [node]
-        keys += [_group_key(part, items, resolver) for part in parts]
-    return keys
+        choices = _choices(node, items, resolver)
+        sets = [[*before, *more] for before in sets for more in choices]
+        if len(sets) > _MANY_SETS:
+            hint = f"at most {_MANY_SETS}"
+            raise origin.unsupported("so many grouping sets", group, hint=hint)
+    return sets
+
+
+def _choices(node: exp.Expr, items: list[_Item], resolver: Resolver) -> list[list[exp.Expression]]:
+    """Return the sets that one element of GROUP BY stands for."""
+
+    def keys(part: exp.Expr) -> list[exp.Expression]:
+        bare = part.unnest() if isinstance(part, exp.Paren) else part
+        parts = bare.expressions if isinstance(bare, exp.Tuple) else [bare]
+        return [_group_key(p, items, resolver) for p in parts]
+
+    if isinstance(node, exp.GroupingSets):
+        nested = (exp.Rollup, exp.Cube, exp.GroupingSets)
+        return [
+            c for e in node.expressions for c in (_choices(e, items, resolver) if isinstance(e, nested) else [keys(e)])
+        ]
+    if isinstance(node, (exp.Rollup, exp.Cube)):
+        parts = [keys(e) for e in node.expressions]
+        if isinstance(node, exp.Rollup):
+            return [[k for p in parts[:n] for k in p] for n in range(len(parts), -1, -1)]
+        if len(parts) > _WIDE_CUBE:
+            raise resolver.origin.unsupported("a CUBE of so many columns", node)
+        masks = range(2 ** len(parts) - 1, -1, -1)
+        return [[k for i, p in enumerate(parts) if mask >> i & 1 for k in p] for mask in masks]
+    return [keys(node)]
+
+
+_MANY_SETS = 128
+_WIDE_CUBE = 7
 
 
 def _group_key(node: exp.Expr, items: list[_Item], resolver: Resolver) -> exp.Expression:
@@ -211,47 +476,95 @@ def _has_aggregate(expression: exp.Expression) -> bool:
     return any(c.name.startswith(PLACEHOLDER) for c in expression.find_all(exp.Column))
 
 
-def _aggregate(
+def aggregated(
     node: LogicalNode,
-    keys: Sequence[exp.Expression],
+    sets: Sequence[Sequence[exp.Expression]],
     calls: Sequence[Aggregation],
     items: Sequence[_Item],
-    condition: exp.Expression | None,
     scope: Scope,
-) -> tuple[LogicalNode, list[_Item], exp.Expression | None]:
-    """Put in the projection of keys and arguments, and the aggregate; rewrite what stands above to its fields."""
+    passing: set[str],
+) -> tuple[LogicalNode, Callable[[exp.Expression], exp.Expression]]:
+    """Return the aggregate over a projection of keys and arguments, and what rewrites an expression to its fields.
+
+    Fields in `passing` and window functions are left as they are.
+    """
     inputs = _Inputs()
     key_fields: list[str] = []
-    replaced: dict[str, str] = {}
     by_key: list[tuple[exp.Expression, str]] = []
-    for key in keys:
+    for key in (k for s in sets for k in s):
         wanted = next((i.name for i in items if i.explicit and i.expression == key), UNNAMED)
         field = inputs.add(key, key.name if isinstance(key, exp.Column) else wanted.replace(UNNAMED, "key"))
         if field not in key_fields:
             key_fields.append(field)
             by_key.append((key, field))
-    agg_calls: list[AggCall] = []
-    arguments = [
-        (
-            inputs.add(c.argument, c.argument.name or "argument") if c.argument is not None else None,
-            inputs.add(c.condition, "condition") if c.condition is not None else None,
+    real = [(i, c) for i, c in enumerate(calls) if c.function != GROUPING]
+    prepared = []
+    for _, c in real:
+        arguments = [inputs.add(a, a.name or "argument") for a in c.arguments]
+        flag = inputs.add(c.condition, "condition") if c.condition is not None else None
+        order = tuple(
+            OrderBy(inputs.add(o.expression, o.expression.name or "sort"), o.descending, o.nulls_first) for o in c.order
         )
-        for c in calls
-    ]
+        prepared.append((arguments, flag, order))
     before = build.project(node, inputs.items or [_first_field(node)], scope.origin)
     types = build.types_by_field(before)
-    for i, (call, (argument, flag)) in enumerate(zip(calls, arguments, strict=True)):
+    replaced: dict[str, str] = {}
+    agg_calls: list[AggCall] = []
+    for (i, call), (arguments, flag, order) in zip(real, prepared, strict=True):
         placeholder = Resolver.placeholder(i)
         named = next((it.name for it in items if it.explicit and it.expression.name == placeholder), None)
         name = build.fresh(named or _call_name(call), [*key_fields, *(c.name for c in agg_calls)])
-        type_ = _call_type(call, types[argument] if argument is not None else None, scope.origin)
-        agg_calls.append(AggCall(name, call.function, argument, type_, call.distinct, flag))
+        type_ = call_type(call, [types[a] for a in arguments], scope.origin)
+        first = arguments[0] if arguments else None
+        agg_calls.append(
+            AggCall(name, call.function, first, type_, call.distinct, flag, tuple(arguments[1:]), call.constants, order)
+        )
         replaced[placeholder] = name
-    after = Aggregate(before, tuple(key_fields), tuple(agg_calls))
-    allowed = {f.name for f in schema_of(after)}
-    rewritten = [_Item(it.name, _above(it.expression, by_key, replaced, allowed, scope), it.explicit) for it in items]
-    above = _above(condition, by_key, replaced, allowed, scope) if condition is not None else None
-    return after, rewritten, above
+    groupings = [(i, c) for i, c in enumerate(calls) if c.function == GROUPING]
+    after: LogicalNode
+    if len(sets) == 1 and not groupings:
+        after = Aggregate(before, tuple(key_fields), tuple(agg_calls))
+    else:
+        fields_of = dict(by_key)
+        told: list[tuple[str, list[str]]] = []
+        for i, call in groupings:
+            name = build.fresh(GROUPING, [*key_fields, *(c.name for c in agg_calls), *(n for n, _ in told)])
+            missing = next((a for a in call.arguments if a not in fields_of), None)
+            if missing is not None:
+                msg = "the arguments of grouping must be in GROUP BY"
+                raise scope.origin.error(msg, call.node, sqlstate="42803")
+            told.append((name, [fields_of[a] for a in call.arguments]))
+            replaced[Resolver.placeholder(i)] = name
+        branches = [
+            _grouping_set(before, [inputs.add(k, "key") for k in s], key_fields, agg_calls, told, scope.origin)
+            for s in sets
+        ]
+        after = Union(tuple(branches)) if len(branches) > 1 else branches[0]
+    return after, lambda e: _above(e, by_key, replaced, passing, scope)
+
+
+def _grouping_set(
+    before: LogicalNode,
+    keys: Sequence[str],
+    all_keys: Sequence[str],
+    calls: Sequence[AggCall],
+    told: Sequence[tuple[str, list[str]]],
+    origin: Origin,
+) -> LogicalNode:
+    """One grouping set: NULL for the keys that are not in it, and what grouping(...) says of that."""
+    types = build.types_by_field(before)
+    own = tuple(dict.fromkeys(keys))
+    node = Aggregate(before, own, tuple(calls))
+    items: list[tuple[str, exp.Expression]] = []
+    for key in all_keys:
+        null = exp.Cast(this=exp.Null(), to=exp.DataType(this=exp.DType.USERDEFINED, kind=types[key]))
+        items.append((key, build.column(key) if key in own else null))
+    items += [(c.name, build.column(c.name)) for c in calls]
+    for name, arguments in told:
+        bits = sum((a not in own) << (len(arguments) - 1 - i) for i, a in enumerate(arguments))
+        whole = exp.Cast(this=exp.Literal.number(bits), to=exp.DataType.build("INT"))
+        items.append((name, whole))
+    return build.project(node, items, origin)
 
 
 def _first_field(node: LogicalNode) -> tuple[str, exp.Expression]:
@@ -283,19 +596,6 @@ def _call_name(call: Aggregation) -> str:
     return f"{call.function}_{inner}" if inner and isinstance(call.argument, (exp.Column, exp.Dot)) else call.function
 
 
-def _call_type(call: Aggregation, argument: str | None, origin: Origin) -> str:
-    if argument is None:
-        return "BIGINT"
-    if call.function == "sum" and argument in ("TINYINT", "SMALLINT", "INTEGER"):
-        return "BIGINT"
-    try:
-        (type_,) = describe((Field("x", argument),), (f'{call.function}("x")',))
-    except duckdb.Error as error:
-        msg = f"{call.function} cannot take {argument}"
-        raise origin.error(msg, call.node, hint=first_line(error), sqlstate="42883") from error
-    return build.WIDE_DECIMAL if type_ in ("HUGEINT", "UHUGEINT", "BIGNUM") else type_
-
-
 def _above(
     expression: exp.Expression,
     keys: Sequence[tuple[exp.Expression, str]],
@@ -315,6 +615,8 @@ def _above(
         name = calls.get(expression.name)
         if name is not None:
             return build.column(name)
+        if expression.name in allowed or expression.name.startswith((WINDOW, LIST)):
+            return expression.copy()
         shown = next((c.name for c in scope.columns if c.field == expression.name), expression.name)
         msg = f"column {shown!r} must be in GROUP BY or inside an aggregate function"
         raise scope.origin.error(msg, expression, hint=f"add it to GROUP BY, or write max({shown})", sqlstate="42803")

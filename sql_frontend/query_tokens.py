@@ -57,7 +57,6 @@ _GRAMMAR = frozenset(
 _REFUSED = {
     ("session", "("): ("a SESSION window", "TUMBLE and HOP work"),
     ("cumulate", "("): ("a CUMULATE window", "TUMBLE and HOP work"),
-    ("within", "group"): ("WITHIN GROUP", None),
     ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
 }
 _CALLABLE = frozenset({TokenType.VAR, TokenType.LEFT, TokenType.RIGHT, TokenType.REPLACE, TokenType.FORMAT})

@@ -12,7 +12,7 @@ from sql_frontend.query_tokens import MARK, prepared, refuse_early
 from sql_frontend.split import DIALECT, tokenize
 
 
-def read_query(text: str, origin: Origin) -> exp.Query:
+def read_query(text: str, origin: Origin) -> exp.Query | exp.Values:
     """Parse a query.
 
     Raises
@@ -28,9 +28,7 @@ def read_query(text: str, origin: Origin) -> exp.Query:
     except ParseError as error:
         raise _syntax_error(error, tokens, text, origin) from error
     tree = trees[0] if trees else None
-    if isinstance(tree, exp.Values):
-        raise origin.unsupported("VALUES", tree, hint="INSERT the rows into a table and select from that")
-    if len(trees) != 1 or not isinstance(tree, exp.Query):
+    if len(trees) != 1 or not isinstance(tree, (exp.Query, exp.Values)):
         span = Span(origin.offset, origin.offset + len(text))
         msg = "expected a query"
         raise SqlError(msg, span=span, text=origin.text, hint="a query begins with SELECT, WITH or FROM")

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import duckdb
 from sqlglot import exp
 
+from sabot.errors import SqlError
 from sabot.schema import Schema, struct_fields
+from sql_frontend.calls import (
+    GROUPING,
+    WINDOW_ONLY,
+    Aggregation,
+    Sort,
+    WindowUse,
+    aggregate_name,
+    call_type,
+    called,
+    taken_apart,
+)
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.functions import check_callable, function, non_zero, substring, translate
 from sql_frontend.origin import Origin
 from sql_frontend.query_tokens import MARK
-from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
+from sql_frontend.scope import OUTER, Scope, folded, schema_of_scope, struct_member
 from sql_frontend.types import data_type_text
 
-AGGREGATES: dict[type[exp.Expr], str] = {
-    exp.Count: "count",
-    exp.Sum: "sum",
-    exp.Min: "min",
-    exp.Max: "max",
-    exp.Avg: "avg",
-}
 _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.Literal,
     exp.Boolean,
@@ -80,9 +84,10 @@ _PLAIN: tuple[type[exp.Expr], ...] = (
 """What sqlglot renders for DuckDB as it stands, once the parts are resolved."""
 PLACEHOLDER = "\x00"
 """Begins the column names that stand for aggregates until these have a field."""
+WINDOW = "\x01"
+"""Begins those that stand for window functions."""
 _SUBQUERY_HINT = "join with the query in FROM instead"
 _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
-    exp.Window: ("OVER", "GROUP BY with TUMBLE or HOP gives aggregates by window"),
     exp.Exists: ("EXISTS (SELECT ...)", _SUBQUERY_HINT),
     exp.Subquery: ("a subquery in an expression", _SUBQUERY_HINT),
     exp.Select: ("a subquery in an expression", _SUBQUERY_HINT),
@@ -101,15 +106,14 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
 }
 
 
-@dataclass(frozen=True)
-class Aggregation:
-    """An aggregate call of the SELECT: `argument` and `condition` are resolved, over the input of the aggregate."""
-
-    function: str
-    argument: exp.Expression | None
-    distinct: bool
-    condition: exp.Expression | None
-    node: exp.Expr = field(compare=False)
+def _pair(argument: exp.Expression) -> exp.Expression:
+    """``(a, b)`` as an argument is a row: of a type that columns can have."""
+    if not isinstance(argument, exp.Tuple):
+        return argument
+    parts = [
+        exp.PropertyEQ(this=exp.to_identifier(f"f{i + 1}"), expression=e) for i, e in enumerate(argument.expressions)
+    ]
+    return exp.Struct(expressions=parts)
 
 
 def struct_access(value: exp.Expression, name: str) -> exp.Dot:
@@ -131,14 +135,25 @@ class Resolver:
         The clause, if aggregates are not allowed in it (``"WHERE"``).
     calls : list of Aggregation, optional
         Where to collect; one list may serve several resolvers of a SELECT.
+    windows : list of WindowUse, optional
+        The same for window functions, which are refused without it.
     """
 
-    def __init__(self, scope: Scope, *, not_in: str | None = None, calls: list[Aggregation] | None = None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        not_in: str | None = None,
+        calls: list[Aggregation] | None = None,
+        windows: list[WindowUse] | None = None,
+    ) -> None:
         self.scope = scope
         self.origin = scope.origin
         self.not_in = not_in
         self.calls: list[Aggregation] = calls if calls is not None else []
+        self.windows = windows
         self._in_aggregate = False
+        self._in_window = False
 
     @staticmethod
     def placeholder(index: int) -> str:
@@ -158,8 +173,16 @@ class Resolver:
             return self._column(node)
         if isinstance(node, exp.Dot):
             return self._dot(node)
-        if kind in AGGREGATES or (isinstance(node, exp.Filter) and type(node.this) in AGGREGATES):
-            return self._aggregate(node)
+        if isinstance(node, exp.Window):
+            return self._window(node)
+        if self.scope.subquery is not None:
+            joined = self.scope.subquery(node, self)
+            if joined is not None:
+                return joined
+        if (name := aggregate_name(node)) is not None:
+            return self._aggregate(node, name)
+        if isinstance(node, exp.Anonymous) and node.name.lower() in WINDOW_ONLY:
+            raise self.origin.error(f"window function {node.name.lower()!r} needs OVER", node, sqlstate="42809")
         if isinstance(node, exp.Anonymous):
             check_callable(node, self.origin)
             args = [self(a) for a in node.expressions]
@@ -218,8 +241,19 @@ class Resolver:
         if isinstance(node.this, exp.Star):
             raise self.origin.error("* cannot stand here", node)
         parts = node.parts
-        column, rest = self.scope.resolve(parts, node)
-        identifier = exp.to_identifier(column.field, quoted=True)
+        field = ""
+        try:
+            column, rest = self.scope.resolve(parts, node)
+        except SqlError as error:
+            if self.scope.outer is None or error.sqlstate not in ("42703", "42P01"):
+                raise
+            try:
+                column, rest = self.scope.outer.resolve(parts, node)
+            except SqlError:
+                raise error from None
+            field = OUTER + column.field
+            self.scope.made[field] = column.type
+        identifier = exp.to_identifier(field or column.field, quoted=True)
         taken = parts[: len(parts) - len(rest)]
         start, end = taken[0].meta_get("start"), taken[-1].meta_get("end")
         if start is not None and end is not None:
@@ -248,11 +282,9 @@ class Resolver:
         if not isinstance(node.expression, exp.Identifier):
             raise self.origin.unsupported("this call or star after a dot", node)
         value = self(node.this)
-        if any(c.name.startswith(PLACEHOLDER) for c in value.find_all(exp.Column)):
-            raise self.origin.unsupported("a field of an aggregate", node, hint="take it in a query around this one")
         return self._member(value, self.type_of(value), node.expression)[0]
 
-    def _aggregate(self, node: exp.Expr) -> exp.Expression:
+    def _aggregate(self, node: exp.Expr, name: str) -> exp.Expression:
         if self.not_in is not None:
             msg = f"aggregate functions are not allowed in {self.not_in}"
             hint = "write it in HAVING" if self.not_in == "WHERE" else None
@@ -261,37 +293,120 @@ class Resolver:
             raise self.origin.error("aggregate functions cannot be nested", node, sqlstate="42803")
         self._in_aggregate = True
         try:
-            call = self._aggregation(node)
+            call = self._call(node, name)
         finally:
             self._in_aggregate = False
         if call not in self.calls:
             self.calls.append(call)
-        return exp.column(self.placeholder(self.calls.index(call)), quoted=True)
+        made = self.placeholder(self.calls.index(call))
+        self.scope.made[made] = call_type(call, [self.type_of(a) for a in call.arguments], self.origin)
+        return exp.column(made, quoted=True)
 
-    def _aggregation(self, node: exp.Expr) -> Aggregation:
-        condition: exp.Expression | None = None
-        call = node
-        if isinstance(node, exp.Filter):
-            condition = self(node.expression.this)
-            call = node.this
-        name = AGGREGATES[type(call)]
-        argument: exp.Expr | None = call.this
-        distinct = isinstance(argument, exp.Distinct)
-        if isinstance(argument, exp.Distinct):
-            if len(argument.expressions) != 1:
-                hint = "count(DISTINCT (a, b)) counts pairs"
-                raise self.origin.unsupported(f"{name}(DISTINCT) of several arguments", node, hint=hint)
-            argument = argument.expressions[0]
-        if call.expressions:
-            raise self.origin.error(f"{name} takes one argument", node, sqlstate="42883")
-        if isinstance(argument, exp.Order):
-            raise self.origin.unsupported(f"ORDER BY in {name}", node)
-        if argument is None or isinstance(argument, exp.Star):
-            if name != "count" or distinct:
+    def _call(self, node: exp.Expr, name: str, more_order: Sequence[exp.Expr] = ()) -> Aggregation:
+        """Resolve a call; an argument that reads no column is a constant if none follows that does."""
+        written = taken_apart(node, name, self.origin)
+        condition = self(written.condition) if written.condition is not None else None
+        order = tuple(self._sort(o) for o in (*written.order, *more_order))
+        arguments = written.arguments
+        if name == "count" and (not arguments or isinstance(arguments[0], exp.Star)):
+            if written.distinct:
                 raise self.origin.error(f"{name} needs an argument", node, sqlstate="42883")
-            return Aggregation(name, None, False, condition, node)
+            return Aggregation(name, None, False, condition, node, order=order)
+        if any(isinstance(a, exp.Star) for a in arguments):
+            raise self.origin.error(f"{name} needs an argument", node, sqlstate="42883")
+        distinct = written.distinct and name not in ("min", "max")
+        if distinct and name == "count" and len(arguments) > 1:
+            # NULL in one of several columns leaves the row out, as in PostgreSQL's count of a list
+            raise self.origin.unsupported(
+                f"{name}(DISTINCT) of several arguments", node, hint="count(DISTINCT (a, b)) counts pairs"
+            )
+        if name in ("count", "sum", "avg") and len(arguments) != 1:
+            raise self.origin.error(f"{name} takes one argument", node, sqlstate="42883")
+        resolved = [_pair(self(a)) for a in arguments]
+        reads = [i for i, r in enumerate(resolved) if i == 0 or any(r.find_all(exp.Column))]
+        last = reads[-1] if reads and (reads[-1] > 0 or any(resolved[0].find_all(exp.Column))) else -1
+        if last < 0 and resolved and name not in WINDOW_ONLY:
+            last = 0
+        if name == GROUPING:
+            last = len(resolved) - 1
+        fields = resolved[: last + 1]
+        constants = tuple(render(r) for r in resolved[last + 1 :])
         # min and max of distinct values are those of all
-        return Aggregation(name, self(argument), distinct and name not in ("min", "max"), condition, node)
+        return Aggregation(
+            name,
+            fields[0] if fields else None,
+            distinct,
+            condition,
+            node,
+            tuple(fields[1:]),
+            constants,
+            order if name not in ("count", "sum", "min", "max", "avg") or more_order else (),
+        )
+
+    def _sort(self, node: exp.Expr) -> Sort:
+        ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node, nulls_first=False)
+        return Sort(self(ordered.this), bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first")))
+
+    def _window(self, node: exp.Window) -> exp.Expression:
+        if self.windows is None or self._in_aggregate or self._in_window:
+            where = self.not_in or ("an aggregate" if self._in_aggregate else "a window function")
+            raise self.origin.error(f"window functions are not allowed in {where}", node, sqlstate="42P20")
+        definition = self._definition(node)
+        function = called(node.this)
+        name = aggregate_name(node.this)
+        if isinstance(function, exp.Anonymous) and function.name.lower() in WINDOW_ONLY:
+            name = function.name.lower()
+        if name is None or name == GROUPING:
+            raise self.origin.error("OVER needs an aggregate or a window function", node, sqlstate="42809")
+        self._in_window = True
+        try:
+            call = self._call(node.this, name, definition[1])
+            partition = tuple(self(p) for p in definition[0])
+        finally:
+            self._in_window = False
+        ignore = taken_apart(node.this, name, self.origin).ignore_nulls
+        use = WindowUse(call, partition, self._frame(definition[2], node), ignore)
+        if use not in self.windows:
+            self.windows.append(use)
+        made = f"{WINDOW}{self.windows.index(use)}"
+        types = [self.type_of(a) for a in call.arguments]
+        self.scope.made[made] = call_type(call, types, self.origin, window=True)
+        return exp.column(made, quoted=True)
+
+    def _definition(self, node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
+        """Return PARTITION BY, ORDER BY and frame, those of the named window it builds on included."""
+        partition = list(node.args.get("partition_by") or [])
+        order = node.args.get("order")
+        sorts = list(order.expressions) if order is not None else []
+        spec = node.args.get("spec")
+        base = node.args.get("alias")
+        if base is None:
+            return partition, sorts, spec
+        found = self.scope.windows.get(folded(base))
+        if found is None:
+            raise self.origin.error(f"window {folded(base)!r} does not exist", base, sqlstate="42704")
+        inner = self._definition(found)
+        return inner[0] or partition, inner[1] or sorts, spec or inner[2]
+
+    def _frame(self, spec: exp.Expr | None, node: exp.Expr) -> str:
+        if spec is None:
+            return ""
+        kind = str(spec.args.get("kind") or "").upper()
+        if kind not in ("ROWS", "RANGE", "GROUPS"):
+            raise self.origin.unsupported(f"a {kind} frame", node)
+
+        def bound(which: str) -> str:
+            value, side = spec.args.get(which), str(spec.args.get(f"{which}_side") or "").upper()
+            if value is None:
+                return ""
+            if isinstance(value, str):
+                return f"{value.upper()} {side}".strip()
+            return f"{render(self(value))} {side}"
+
+        end = bound("end")
+        frame = f"{kind} BETWEEN {bound('start')} AND {end}" if end else f"{kind} {bound('start')}"
+        exclude = spec.args.get("exclude")
+        return frame + (f" EXCLUDE {exclude.name.upper()}" if exclude is not None else "")
 
     def _cast(self, node: exp.Cast) -> exp.Expression:
         text = data_type_text(node.to, span=self.origin.span(node), text=self.origin.text)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlglot import exp
 
-from planner.logical import LogicalNode
+from planner.logical import LogicalNode, schema_of
 from sabot.errors import SqlError
 from sabot.schema import Field, Schema, struct_fields
 from sql_frontend.cursor import nearest
@@ -27,12 +28,50 @@ class Column:
     hidden: bool = False
 
 
+OUTER = "\x02"
+"""Begins the names of columns that are of the SELECT around a subquery."""
+
+
 @dataclass(frozen=True)
 class Bound:
-    """A query that is lowered: its plan, and its columns in order."""
+    """A query that is lowered: its plan, and its columns in order.
+
+    Of a subquery that reads columns of the SELECT around it, `correlated` are (expression there, field here) that must
+    be equal, and `residual` what must hold besides, over fields here and `OUTER` ones there. It then has rows for each
+    value of these; `empty`, if not none, has each column's value where there are none. `one_row`: there is exactly one.
+    """
 
     node: LogicalNode
     columns: tuple[Column, ...]
+    correlated: tuple[tuple[exp.Expression, str], ...] = ()
+    residual: tuple[exp.Expression, ...] = ()
+    empty: tuple[exp.Expression, ...] | None = None
+    one_row: bool = False
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A subquery of an expression, to be joined: its plan with fields of its own, (key expression, field) pairs.
+
+    Without pairs it has exactly one row.
+    """
+
+    node: LogicalNode
+    keys: tuple[tuple[exp.Expression, str], ...]
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields it adds."""
+        return {f.name for f in schema_of(self.node)}
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """What the WHERE of a subquery says of columns around it: (expression there, expression here), and the rest."""
+
+    pairs: tuple[tuple[exp.Expression, exp.Expression], ...] = ()
+    residual: tuple[exp.Expression, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,11 +95,23 @@ def matching(name: str, columns: Sequence[Column]) -> list[Column]:
 
 @dataclass
 class Scope:
-    """The relations of a FROM clause; `merged` are the columns that USING makes one."""
+    """The relations of a FROM clause; `merged` are the columns that USING makes one.
+
+    `outer` is the SELECT around a subquery, `subquery` gives (node, resolver) the value of a subquery or None,
+    `pending` collects the joins that subqueries in expressions become, `made` has
+    the types of fields that stand for those and for calls, `windows` are the definitions of the WINDOW clause.
+    """
 
     origin: Origin
     relations: list[RelationInScope] = field(default_factory=list)
     merged: dict[str, Column] = field(default_factory=dict)
+    outer: Scope | None = None
+    subquery: Callable[[exp.Expr, Any], exp.Expression | None] | None = None
+    pending: list[Pending] = field(default_factory=list)
+    made: dict[str, str] = field(default_factory=dict)
+    windows: dict[str, exp.Expr] = field(default_factory=dict)
+    correlation: Correlation = field(default_factory=Correlation)
+    subqueries: int = 0
 
     @property
     def columns(self) -> list[Column]:
@@ -131,8 +182,9 @@ class Scope:
 
 
 def schema_of_scope(scope: Scope) -> Schema:
-    """Return the scope's fields."""
-    return tuple({c.field: Field(c.field, c.type) for c in scope.columns}.values())
+    """Return the scope's fields, and those that stand for subqueries and calls."""
+    fields = {c.field: Field(c.field, c.type) for c in (*scope.columns, *scope.merged.values())}
+    return (*fields.values(), *(Field(name, type_) for name, type_ in scope.made.items()))
 
 
 def struct_member(type_: str, name: str) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlglot import exp
 
 from planner.expressions import column
-from planner.logical import Join, LogicalNode, NamedExpr, Project, schema_of
+from planner.logical import Join, JoinKind, LogicalNode, NamedExpr, Project, schema_of
 from planner.tree import rebuild
 from sabot.errors import SqlError
 from sabot.schema import Schema
@@ -33,7 +33,7 @@ def _align(node: Join) -> LogicalNode:
     left_keys, right_keys = list(node.left_keys), list(node.right_keys)
     for i, (lk, rk) in enumerate(zip(node.left_keys, node.right_keys, strict=True)):
         lt, rt = left_types[lk], right_types[rk]
-        if lt == rt or (lt in _SIGNED and rt in _SIGNED):
+        if lt == rt or (node.kind is JoinKind.INNER and lt in _SIGNED and rt in _SIGNED):
             continue
         common = common_type(lt, rt)
         if common is None:

@@ -13,13 +13,17 @@ from planner.logical import (
     Aggregate,
     Filter,
     Join,
+    JoinKind,
     LogicalNode,
     NamedExpr,
+    Over,
+    OverCall,
     Project,
     Relation,
     RelationKind,
     Scan,
     Union,
+    Unnest,
     Window,
     schema_of,
 )
@@ -83,7 +87,7 @@ def _input_needs(node: LogicalNode, needs: Needs) -> list[tuple[LogicalNode, Nee
             _merge(wanted, _whole([node.time_column]))
             return [(child, wanted)]
         case Aggregate(input=child):
-            read = [n for c in _kept_calls(node, needs) for n in (c.argument, c.filter) if n is not None]
+            read = [n for c in _kept_calls(node, needs) for n in c.reads]
             return [(child, _whole([*node.keys, *read]))]
         case Join(left=left, right=right):
             wanted = {name: set(paths) for name, paths in needs.items()}
@@ -91,10 +95,29 @@ def _input_needs(node: LogicalNode, needs: Needs) -> list[tuple[LogicalNode, Nee
                 _merge(wanted, paths_read(node.residual))
             _merge(wanted, _whole([*node.left_keys, *node.right_keys]))
             of_left = {f.name for f in schema_of(left)}
+            if node.kind in (JoinKind.SEMI, JoinKind.ANTI):
+                of_right = {f.name for f in schema_of(right)}
+                residual = paths_read(node.residual) if node.residual is not None else {}
+                right_needs = {k: v for k, v in residual.items() if k in of_right and k not in of_left}
+                _merge(right_needs, _whole(node.right_keys))
+                return [(left, {k: v for k, v in wanted.items() if k in of_left}), (right, right_needs)]
             return [
                 (left, {k: v for k, v in wanted.items() if k in of_left}),
                 (right, {k: v for k, v in wanted.items() if k not in of_left}),
             ]
+        case Over(input=child):
+            kept = _kept_over(node, needs)
+            added = {c.name for c in node.calls}
+            wanted = {k: set(v) for k, v in needs.items() if k not in added}
+            _merge(wanted, _whole([*node.partition, *(n for c in kept for n in c.call.reads)]))
+            if node.condition is not None:
+                _merge(wanted, {k: v for k, v in paths_read(node.condition).items() if k not in added})
+            return [(child, wanted)]
+        case Unnest(input=child, lists=lists):
+            added = {name for _, name, _ in lists} | {node.ordinality or ""}
+            wanted = {k: set(v) for k, v in needs.items() if k not in added}
+            _merge(wanted, _whole([field for field, _, _ in lists]))
+            return [(child, wanted)]
         case Union(inputs=inputs):
             return [(kid, _whole(_union_order(node, needs))) for kid in inputs]
 
@@ -111,7 +134,11 @@ def _rebuilt(node: LogicalNode, needs: Needs, build: _Build) -> LogicalNode:
                 source = renamed_field(e.expr)
                 exprs.append(replace(e, type=types[source]) if source is not None else e)
             return replace(node, input=below, exprs=tuple(exprs))
-        case Filter(input=child) | Window(input=child):
+        case Over(input=child):
+            ((_, wanted),) = _input_needs(node, needs)
+            # rows that are alike in what is read are one row with a weight, so nothing else may stay beside
+            return replace(node, input=_narrow(build(child), wanted), calls=_kept_over(node, needs))
+        case Filter(input=child) | Window(input=child) | Unnest(input=child):
             return replace(node, input=build(child))
         case Aggregate(input=child):
             return replace(node, input=build(child), calls=_kept_calls(node, needs))
@@ -131,6 +158,12 @@ def _kept_exprs(node: Project, needs: Needs) -> tuple[NamedExpr, ...]:
 
 def _kept_calls(node: Aggregate, needs: Needs) -> tuple[AggCall, ...]:
     return tuple(c for c in node.calls if c.name in needs)
+
+
+def _kept_over(node: Over, needs: Needs) -> tuple[OverCall, ...]:
+    read = paths_read(node.condition) if node.condition is not None else {}
+    # a window without calls still filters
+    return tuple(c for c in node.calls if c.name in needs or c.name in read)
 
 
 def _narrow(node: LogicalNode, needs: Needs) -> LogicalNode:

@@ -7,7 +7,20 @@ from dataclasses import replace
 from sqlglot import exp
 
 from planner.expressions import conjunction, conjuncts, fields_read, is_cheap, substitute
-from planner.logical import Aggregate, Filter, Join, LogicalNode, Project, Scan, Union, Window, schema_of
+from planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    JoinKind,
+    LogicalNode,
+    Over,
+    Project,
+    Scan,
+    Union,
+    Unnest,
+    Window,
+    schema_of,
+)
 from planner.tree import consumer_counts
 
 
@@ -48,6 +61,13 @@ class _Pusher:
                 return _filtered(replace(node, input=self.push(child, below)), above)
             case Join():
                 return self._into_join(node, predicates)
+            case Over():
+                return self._into_over(node, predicates)
+            case Unnest(input=child, lists=lists):
+                added = {name for _, name, _ in lists} | {node.ordinality or ""}
+                below = [p for p in predicates if not fields_read(p) & added]
+                above = [p for p in predicates if fields_read(p) & added]
+                return _filtered(replace(node, input=self.push(child, below)), above)
             case Union(inputs=inputs):
                 return replace(node, inputs=tuple(self.push(kid, predicates) for kid in inputs))
 
@@ -61,7 +81,46 @@ class _Pusher:
                 above.append(predicate)
         return _filtered(replace(node, input=self.push(node.input, below)), above)
 
+    def _into_over(self, node: Over, predicates: list[exp.Expression]) -> LogicalNode:
+        """What reads the partition alone leaves whole partitions out; the rest is for the rows once computed."""
+        own = conjuncts(node.condition) if node.condition is not None else []
+        below = [p for p in predicates if fields_read(p) and fields_read(p) <= set(node.partition)]
+        kept = [*own, *(p for p in predicates if p not in below)]
+        return replace(node, input=self.push(node.input, below), condition=conjunction(kept) if kept else None)
+
+    def _into_outer_join(self, node: Join, predicates: list[exp.Expression]) -> LogicalNode:
+        """A side whose rows all stay is filtered from above, one whose rows may go by the join's own condition."""
+        left = {f.name for f in schema_of(node.left)}
+        right = {f.name for f in schema_of(node.right)}
+        keeps_left = node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI)
+        to_left, to_right, residual, above = [], [], [], []
+        for predicate in predicates:
+            read = fields_read(predicate)
+            if read and read <= left and keeps_left:
+                to_left.append(predicate)
+            elif read and read <= right and node.kind is JoinKind.RIGHT:
+                to_right.append(predicate)
+            else:
+                above.append(predicate)
+        for predicate in conjuncts(node.residual) if node.residual else []:
+            read = fields_read(predicate)
+            if read and read <= right and keeps_left:
+                to_right.append(predicate)
+            elif read and read <= left and node.kind in (JoinKind.RIGHT, JoinKind.SEMI):
+                to_left.append(predicate)
+            else:
+                residual.append(predicate)
+        joined = replace(
+            node,
+            left=self.push(node.left, to_left),
+            right=self.push(node.right, to_right),
+            residual=conjunction(residual) if residual else None,
+        )
+        return _filtered(joined, above)
+
     def _into_join(self, node: Join, predicates: list[exp.Expression]) -> LogicalNode:
+        if node.kind is not JoinKind.INNER:
+            return self._into_outer_join(node, predicates)
         left = {f.name for f in schema_of(node.left)}
         right = {f.name for f in schema_of(node.right)}
         to_left, to_right, residual = [], [], []

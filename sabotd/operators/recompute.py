@@ -34,7 +34,15 @@ class _Input:
     """One input: what the epoch brought, the state, and the touched keys' rows (the SQL's ``input``)."""
 
     def __init__(
-        self, session: Session, port: int, columns: Columns, keys: tuple[str, ...], schema: pa.Schema, by: Columns
+        self,
+        session: Session,
+        port: int,
+        columns: Columns,
+        keys: tuple[str, ...],
+        schema: pa.Schema,
+        by: Columns,
+        *,
+        ordered: bool,
     ) -> None:
         self.keys = keys
         self.pending: Batches = []
@@ -57,12 +65,13 @@ class _Input:
 
         plain = touched_rows("", null_safe=False)
         nulls = touched_rows(f" WHERE {any_null(map(quote, keys))}", null_safe=True)
+        sort = f" ORDER BY {', '.join(names(columns))}" if ordered else ""
         self._loads = [
-            session.prepare(consolidated(columns, f"({rows})", weighted=True), weighted)
+            session.prepare(consolidated(columns, f"({rows})", weighted=True) + sort, weighted)
             for rows in (plain, f"{plain} UNION ALL {nulls}" if by else plain)
         ]
         both = f"(FROM {touched} UNION ALL FROM {delta})"
-        self._merge = session.prepare(consolidated(columns, both, weighted=True), weighted)
+        self._merge = session.prepare(consolidated(columns, both, weighted=True) + sort, weighted)
 
     def gather(self) -> Batches:
         """Return the pending rows, consolidated."""
@@ -103,7 +112,8 @@ class Recompute:
         self._touched_keys: Slot | None = session.slot("touched_keys", arrow_columns(by)) if by else None
         ports = zip(op.inputs, op.keys, schemas, strict=True)
         self._inputs = [
-            _Input(session, i, columns, keys, schema, by) for i, (columns, keys, schema) in enumerate(ports)
+            _Input(session, i, columns, keys, schema, by, ordered=op.ordered)
+            for i, (columns, keys, schema) in enumerate(ports)
         ]
         distinct = " UNION ".join(
             f"SELECT DISTINCT {', '.join(f'{quote(k)} AS {quote(c.name)}' for k, c in zip(side.keys, by, strict=True))}"

@@ -56,6 +56,7 @@ def _connection() -> duckdb.DuckDBPyConnection:
     # opening a database takes longer than most answers
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'; SET integer_division = true; SET error_on_division_by_zero = false")
+    con.execute("SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
     return con
 
 

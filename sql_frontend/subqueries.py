@@ -1,0 +1,270 @@
+"""Subqueries in expressions and conditions as joins: scalar, EXISTS, IN, correlated by equalities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlglot import exp
+
+from planner.logical import AggCall, Aggregate, Join, JoinKind, LogicalNode, schema_of
+from sql_frontend import build
+from sql_frontend.origin import Origin
+from sql_frontend.resolver import Resolver
+from sql_frontend.scope import OUTER, Bound, Pending, Scope
+
+Lower = Callable[[exp.Expr, Scope], Bound]
+_JOIN_HINT = "join with the query in FROM instead"
+
+
+class Subqueries:
+    """Turns the subqueries of one SELECT's expressions into joins.
+
+    Parameters
+    ----------
+    lower : callable
+        Gives the plan of a subquery, and the scope around it.
+    """
+
+    def __init__(self, lower: Lower, origin: Origin) -> None:
+        self._lower = lower
+        self.origin = origin
+
+    def value(self, node: exp.Expr, resolver: Resolver) -> exp.Expression | None:
+        """Return the value of `node` over fields that a pending join adds, or None if it is no subquery."""
+        if isinstance(node, exp.Exists):
+            return self._exists(node, resolver.scope)
+        if isinstance(node, (exp.Subquery, exp.Select)):
+            return self._scalar(node, resolver.scope)
+        membership = _membership(node)
+        if membership is None:
+            return None
+        value, query, negated = membership
+        if isinstance(value, exp.Tuple):
+            raise self.origin.unsupported("a list of columns IN (SELECT ...) but in WHERE", node, hint=_JOIN_HINT)
+        found = self._in(resolver(value), query, resolver.scope)
+        return exp.Not(this=found) if negated else found
+
+    def semi(self, node: exp.Expr) -> tuple[exp.Expr, list[exp.Expr], bool] | None:
+        """Return (query, values compared, negated) of a condition that a semi or anti join answers, or None."""
+        negated = isinstance(node, exp.Not)
+        bare = node.this.unnest() if negated else node.unnest()
+        if isinstance(bare, exp.Exists):
+            return bare.this, [], negated
+        membership = _membership(bare)
+        # NOT IN knows a third answer
+        if membership is None or membership[2] or negated:
+            return None
+        value = membership[0]
+        return membership[1], value.expressions if isinstance(value, exp.Tuple) else [value], False
+
+    def semi_join(
+        self, node: LogicalNode, condition: tuple[exp.Expr, list[exp.Expr], bool], scope: Scope
+    ) -> LogicalNode:
+        """Return the rows of `node` for which the subquery has (or has not) a row."""
+        query, values, negated = condition
+        bound = self._lower(query, scope)
+        if bound.empty is not None and bound.correlated:
+            raise self.origin.unsupported("a correlated aggregate in EXISTS or IN", query, hint=_JOIN_HINT)
+        if values and len(values) != len(bound.columns):
+            msg = f"the subquery of IN has {len(bound.columns)} columns, compared are {len(values)}"
+            raise self.origin.error(msg, query, sqlstate="42601")
+        compared = [Resolver(scope, not_in="WHERE")(v) for v in values]
+        inner, names = self._own(bound, scope)
+        pairs = [(outer, names[f]) for outer, f in bound.correlated]
+        pairs += [(v, names[c.field]) for v, c in zip(compared, bound.columns, strict=bool(values)) if values]
+        kind = JoinKind.ANTI if negated else JoinKind.SEMI
+        return joined(node, inner, pairs, kind, self.origin, _residual(bound, names))
+
+    def _own(self, bound: Bound, scope: Scope) -> tuple[LogicalNode, dict[str, str]]:
+        """Give a subquery's fields names that nothing in the SELECT around it has."""
+        number, scope.subqueries = scope.subqueries, scope.subqueries + 1
+        names = {f.name: f"__sub{number}_{i}" for i, f in enumerate(schema_of(bound.node))}
+        return build.project(bound.node, [(new, build.column(f)) for f, new in names.items()], self.origin), names
+
+    def _pend(self, scope: Scope, node: LogicalNode, keys: Sequence[tuple[exp.Expression, str]]) -> None:
+        scope.pending.append(Pending(node, tuple(keys)))
+        scope.made |= build.types_by_field(node)
+
+    def _scalar(self, node: exp.Expr, scope: Scope) -> exp.Expression:
+        query = node.this if isinstance(node, exp.Subquery) else node
+        bound = self._lower(query, scope)
+        if len(bound.columns) != 1:
+            msg = "a subquery in an expression must have one column"
+            raise self.origin.error(msg, node, sqlstate="42601")
+        self._no_residual(bound, node)
+        inner, names = self._own(bound, scope)
+        value = names[bound.columns[0].field]
+        keys = [(outer, names[f]) for outer, f in bound.correlated]
+        if bound.empty is not None and keys:
+            marked, marker = _marked(inner, value, self.origin)
+            self._pend(scope, marked, keys)
+            if isinstance(bound.empty[0], exp.Null):
+                return build.column(value)
+            nothing = exp.Is(this=build.column(marker), expression=exp.Null())
+            return exp.Case(ifs=[exp.If(this=nothing, true=bound.empty[0])], default=build.column(value))
+        if not bound.one_row:
+            inner = self._only_row(inner, value, [f for _, f in keys])
+        self._pend(scope, inner, keys)
+        return build.column(value)
+
+    def _only_row(self, node: LogicalNode, value: str, keys: Sequence[str]) -> LogicalNode:
+        """More than one row is an error to PostgreSQL, so NULL in a view."""
+        type_ = build.types_by_field(node)[value]
+        count, first = f"{value}_n", f"{value}_v"
+        calls = (AggCall(first, "first", value, type_), AggCall(count, "count", None, "BIGINT"))
+        grouped = Aggregate(node, tuple(keys), calls)
+        single = exp.LTE(this=build.column(count), expression=exp.Literal.number(1))
+        only = exp.Case(ifs=[exp.If(this=single, true=build.column(first))])
+        return build.project(grouped, [*((k, build.column(k)) for k in keys), (value, only)], self.origin)
+
+    def _exists(self, node: exp.Exists, scope: Scope) -> exp.Expression:
+        bound = self._lower(node.this, scope)
+        self._no_residual(bound, node)
+        if bound.empty is not None and bound.correlated:
+            raise self.origin.unsupported("a correlated aggregate in EXISTS", node, hint=_JOIN_HINT)
+        inner, names = self._own(bound, scope)
+        keys = [(outer, names[f]) for outer, f in bound.correlated]
+        count = f"__sub{scope.subqueries - 1}_n"
+        self._pend(scope, Aggregate(inner, _once(keys), (AggCall(count, "count", None, "BIGINT"),)), keys)
+        return exp.paren(exp.GT(this=_or_zero(count), expression=exp.Literal.number(0)))
+
+    def _in(self, value: exp.Expression, query: exp.Expr, scope: Scope) -> exp.Expression:
+        """SQL's IN: true, false, or NULL where a NULL might have been it."""
+        bound = self._lower(query, scope)
+        if len(bound.columns) != 1:
+            raise self.origin.error("the subquery of IN must have one column", query, sqlstate="42601")
+        self._no_residual(bound, query)
+        if bound.empty is not None and bound.correlated:
+            raise self.origin.unsupported("a correlated aggregate in IN", query, hint=_JOIN_HINT)
+        inner, names = self._own(bound, scope)
+        number = scope.subqueries - 1
+        member = names[bound.columns[0].field]
+        keys = [(outer, names[f]) for outer, f in bound.correlated]
+        rows, known, hit = f"__sub{number}_n", f"__sub{number}_k", f"__sub{number}_hit"
+        counts: LogicalNode = Aggregate(
+            inner, _once(keys), (AggCall(rows, "count", None, "BIGINT"), AggCall(known, "count", member, "BIGINT"))
+        )
+        members: LogicalNode = Aggregate(
+            inner, tuple(dict.fromkeys([*_once(keys), member])), (AggCall(hit, "count", None, "BIGINT"),)
+        )
+        # the two joins must not have a field in common
+        again = {f.name: f"{f.name}_m" if f.name != hit else hit for f in schema_of(members)}
+        members = build.project(members, [(new, build.column(f)) for f, new in again.items()], self.origin)
+        self._pend(scope, counts, keys)
+        self._pend(scope, members, [*((outer, again[f]) for outer, f in keys), (value, again[member])])
+        unknown = exp.Or(
+            this=exp.Is(this=exp.paren(value.copy()), expression=exp.Null()),
+            expression=exp.NEQ(this=build.column(rows), expression=build.column(known)),
+        )
+        there = exp.Not(this=exp.Is(this=build.column(hit), expression=exp.Null()))
+        nothing = exp.EQ(this=_or_zero(rows), expression=exp.Literal.number(0))
+        no = exp.Boolean(this=False)
+        maybe = exp.Cast(this=exp.Null(), to=exp.DataType.build("BOOLEAN"))
+        ifs = [
+            exp.If(this=there, true=exp.Boolean(this=True)),
+            exp.If(this=nothing, true=no),
+            exp.If(this=unknown, true=maybe),
+        ]
+        return exp.Case(ifs=ifs, default=no.copy())
+
+    def _no_residual(self, bound: Bound, node: exp.Expr) -> None:
+        if bound.residual:
+            what = "a subquery correlated by anything but an equality"
+            raise self.origin.unsupported(what, node, hint="EXISTS in WHERE takes any condition")
+
+
+def attached(node: LogicalNode, pending: Sequence[Pending], origin: Origin) -> LogicalNode:
+    """Return `node` joined with the subqueries of its expressions."""
+    for one in pending:
+        kind = JoinKind.LEFT if one.keys else JoinKind.INNER
+        node = joined(node, one.node, one.keys, kind, origin)
+    return node
+
+
+def joined(
+    left: LogicalNode,
+    right: LogicalNode,
+    pairs: Sequence[tuple[exp.Expression, str]],
+    kind: JoinKind,
+    origin: Origin,
+    residual: Sequence[exp.Expression] = (),
+) -> LogicalNode:
+    """Return the join of `left` and `right` where each expression over the left equals the right's field."""
+    taken = {f.name for f in schema_of(left) + schema_of(right)}
+    left, names = keyed(left, [k for k, _ in pairs], taken, origin)
+    fields = schema_of(left) + schema_of(right)
+    equal = [exp.EQ(this=build.column(a), expression=build.column(b)) for a, (_, b) in zip(names, pairs, strict=True)]
+    if equal:
+        build.conjunction(fields, equal, origin)
+    rest = build.conjunction(fields, residual, origin) if residual else None
+    return Join(left, right, tuple(names), tuple(b for _, b in pairs), rest, kind)
+
+
+def keyed(
+    node: LogicalNode, keys: Sequence[exp.Expression], taken: set[str], origin: Origin
+) -> tuple[LogicalNode, list[str]]:
+    """Give each key a field: its own, or one more that a projection adds."""
+    fields = [f.name for f in schema_of(node)]
+    names: list[str] = []
+    added: list[tuple[str, exp.Expression]] = []
+    for key in keys:
+        if isinstance(key, exp.Column):
+            names.append(key.name)
+            continue
+        names.append(build.fresh("join_key", [*taken, *fields, *names]))
+        added.append((names[-1], key))
+    if added:
+        node = build.project(node, [*((f, build.column(f)) for f in fields), *added], origin)
+    return node, names
+
+
+def is_outer(expression: exp.Expression) -> bool:
+    """Whether `expression` reads a column of the SELECT around its own."""
+    return any(c.name.startswith(OUTER) for c in expression.find_all(exp.Column))
+
+
+def inward(expression: exp.Expression, names: dict[str, str] | None = None) -> exp.Expression:
+    """Return `expression` over the fields of the SELECT around it; `names` renames the others."""
+
+    def swap(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Column):
+            return node
+        if node.name.startswith(OUTER):
+            return build.column(node.name.removeprefix(OUTER))
+        return build.column(names[node.name]) if names else node
+
+    return expression.copy().transform(swap, copy=False)  # type: ignore[return-value]
+
+
+def _residual(bound: Bound, names: dict[str, str]) -> list[exp.Expression]:
+    return [inward(r, names) for r in bound.residual]
+
+
+def _marked(node: LogicalNode, value: str, origin: Origin) -> tuple[LogicalNode, str]:
+    """Add a column that is never NULL, to tell a partner's NULL from no partner."""
+    marker = f"{value}_is"
+    items = [(f.name, build.column(f.name)) for f in schema_of(node)]
+    return build.project(node, [*items, (marker, exp.Boolean(this=True))], origin), marker
+
+
+def _once(keys: Sequence[tuple[exp.Expression, str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f for _, f in keys))
+
+
+def _or_zero(field: str) -> exp.Expression:
+    return exp.Coalesce(this=build.column(field), expressions=[exp.Literal.number(0)])
+
+
+def _membership(node: exp.Expr) -> tuple[exp.Expr, exp.Expr, bool] | None:
+    """Return (value, query, negated) of ``x IN (SELECT ...)``, ``x = ANY (...)``, ``x <> ALL (...)``."""
+    if isinstance(node, exp.In) and node.args.get("query") is not None:
+        return node.this, node.args["query"].unnest(), False
+    if isinstance(node, exp.EQ) and isinstance(node.right, exp.Any) and _is_query(node.right.this):
+        return node.left, node.right.this.unnest(), False
+    if isinstance(node, exp.NEQ) and isinstance(node.right, exp.All) and _is_query(node.right.this):
+        return node.left, node.right.this.unnest(), True
+    return None
+
+
+def _is_query(node: exp.Expr) -> bool:
+    return isinstance(node.unnest(), exp.Query)

@@ -1,0 +1,66 @@
+"""Views that keep whole rows: at every barrier and parallelism what DuckDB says of the rows so far."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from planner.plan import PlannedJob, plan_view
+from sabot.ids import JobId
+from sabot.schema import arrow_schema
+from sabotd.state.duckdb_state import TaskDatabase
+from sql_frontend.binder import bind_query
+from tests.oracle import relation_queries
+from tests.oracle.harness import History, batch_answer
+from tests.oracle.test_queries import EVENTS, ITEMS, Catalog, OneDatabase, ShufflingRunner, event, item
+from tests.support import job_runner
+
+BOTH_KINDS = "(SELECT k, v, f, NULL AS rate FROM events UNION ALL SELECT k, NULL, weight, rate FROM items)"
+QUERIES = [
+    sql.replace("both_kinds", f"{BOTH_KINDS} AS b")
+    for text in (
+        relation_queries.AGGREGATES,
+        relation_queries.JOINS,
+        relation_queries.SUBQUERIES,
+        relation_queries.ROWS,
+    )
+    for sql in relation_queries.listed(text)
+]
+
+
+@pytest.fixture(autouse=True)
+def one_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    database = TaskDatabase(None, 512, "relations")
+    monkeypatch.setattr(job_runner, "TaskDatabase", lambda *_: OneDatabase(database))
+    yield
+    database.close()
+
+
+def plan(sql: str, parallelism: int) -> PlannedJob:
+    return plan_view(bind_query(sql, Catalog()), job_id=JobId("mv:v"), relation="v", parallelism=parallelism)
+
+
+@pytest.mark.parametrize("number", range(len(QUERIES)))
+def test_a_view_of_whole_rows_is_the_batch_answer_at_every_barrier(number: int) -> None:
+    sql = QUERIES[number]
+    for parallelism in (1, (2, 4, 7)[number % 3]):
+        rng = random.Random(f"{sql}{parallelism}")
+        numbers = iter(range(10_000))
+        events = History(rng, arrow_schema(EVENTS), lambda: event(rng, next(numbers)), weighted=False)  # noqa: B023
+        items = History(rng, arrow_schema(ITEMS), lambda: item(rng), weighted=True)  # noqa: B023
+        runner = ShufflingRunner(plan(sql, parallelism).spec, parallelism)
+        try:
+            for size in (0, 30, 20):
+                feeds = [("events", events.epoch(size)), ("items", items.epoch(rng.randint(5, 15)))]
+                rng.shuffle(feeds)
+                for relation, batch in feeds:
+                    half = rng.randint(0, batch.num_rows)
+                    runner.feed(relation, batch.slice(0, half))
+                    runner.feed(relation, batch.slice(half))
+                shown = runner.barrier()
+                wanted = batch_answer(f"SELECT * FROM ({sql})", {"events": events.table(), "items": items.table()})
+                assert shown == wanted, (sql, parallelism, shown - wanted, wanted - shown)
+        finally:
+            runner.close()
