@@ -99,7 +99,117 @@ JOIN (
 ) AS a
 ON p.id = a.seller AND p.starttime = a.starttime AND p.endtime = a.endtime"""
 
-QUERIES = {"q0": Q0, "q1": Q1, "q2": Q2, "q5": Q5, "q7": Q7, "q8": Q8}
+Q3 = """SELECT p.name, p.city, p.state, a.id
+FROM auction AS a JOIN person AS p ON a.seller = p.id
+WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')"""
+
+Q4 = """SELECT category, avg(final) AS mean
+FROM (
+  SELECT max(b.price) AS final, a.category
+  FROM auction AS a JOIN bid AS b ON a.id = b.auction
+  WHERE b.date_time BETWEEN a.date_time AND a.expires
+  GROUP BY a.id, a.category
+) AS q
+GROUP BY category"""
+
+Q9 = """SELECT id, item_name, seller, category, bidder, price, bid_time
+FROM (
+  SELECT a.id, a.item_name, a.seller, a.category, b.bidder, b.price, b.date_time AS bid_time,
+    row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) AS place
+  FROM auction AS a JOIN bid AS b ON a.id = b.auction
+  WHERE b.date_time BETWEEN a.date_time AND a.expires
+) AS q
+WHERE place = 1"""
+
+Q13 = """SELECT b.auction, b.bidder, b.price, b.date_time, s.value
+FROM bid AS b
+JOIN (SELECT n AS key, 'side ' || n AS value FROM generate_series(0, 9999) AS g(n)) AS s
+ON mod(b.auction, 10000) = s.key"""
+
+Q14 = """SELECT auction, bidder, 0.908 * price AS price,
+  CASE WHEN extract(hour FROM date_time) BETWEEN 8 AND 18 THEN 'dayTime'
+    WHEN extract(hour FROM date_time) <= 6 OR extract(hour FROM date_time) >= 20 THEN 'nightTime'
+    ELSE 'otherTime' END AS kind,
+  date_time, extra, length(extra) - length(replace(extra, 'c', '')) AS c_counts
+FROM bid
+WHERE 0.908 * price > 1000000 AND 0.908 * price < 50000000"""
+
+_RANKS = ("price < 10000", "price >= 10000 AND price < 1000000", "price >= 1000000")
+
+
+def _ranked(call: str, name: str) -> str:
+    return ", ".join(f"{call} FILTER (WHERE {rank}) AS rank{i + 1}_{name}" for i, rank in enumerate(_RANKS))
+
+
+_COUNTED = f"""count(*) AS total_bids, {_ranked("count(*)", "bids")},
+  count(DISTINCT bidder) AS total_bidders, {_ranked("count(DISTINCT bidder)", "bidders")},
+  count(DISTINCT auction) AS total_auctions, {_ranked("count(DISTINCT auction)", "auctions")}"""
+
+Q15 = f"""SELECT date_trunc('day', date_time) AS day, {_COUNTED}
+FROM bid
+GROUP BY date_trunc('day', date_time)"""
+
+Q16 = f"""SELECT channel, date_trunc('day', date_time) AS day, max(date_trunc('minute', date_time)) AS latest,
+  {_COUNTED}
+FROM bid
+GROUP BY channel, date_trunc('day', date_time)"""
+
+Q17 = f"""SELECT auction, date_trunc('day', date_time) AS day, count(*) AS total_bids, {_ranked("count(*)", "bids")},
+  min(price) AS min_price, max(price) AS max_price, avg(price) AS avg_price, sum(price) AS sum_price
+FROM bid
+GROUP BY auction, date_trunc('day', date_time)"""
+
+Q18 = """SELECT auction, bidder, price, channel, url, date_time, extra
+FROM (
+  SELECT *, row_number() OVER (PARTITION BY bidder, auction ORDER BY date_time DESC, price DESC, extra) AS place
+  FROM bid
+) AS q
+WHERE place <= 1"""
+
+Q19 = """SELECT auction, bidder, price, channel, url, date_time, extra, place
+FROM (
+  SELECT *, row_number() OVER (PARTITION BY auction ORDER BY price DESC, date_time, bidder, extra) AS place FROM bid
+) AS q
+WHERE place <= 10"""
+
+Q20 = """SELECT b.auction, b.bidder, b.price, b.channel, b.url, b.date_time, b.extra,
+  a.item_name, a.description, a.initial_bid, a.reserve, a.date_time AS opened, a.expires, a.seller, a.category
+FROM bid AS b JOIN auction AS a ON b.auction = a.id
+WHERE a.category = 10"""
+
+Q21 = """SELECT auction, bidder, price, channel,
+  CASE WHEN lower(channel) = 'apple' THEN '0' WHEN lower(channel) = 'google' THEN '1'
+    WHEN lower(channel) = 'facebook' THEN '2' WHEN lower(channel) = 'baidu' THEN '3'
+    ELSE regexp_extract(url, '(&|^)channel_id=([^&]*)', 2) END AS channel_id
+FROM bid
+WHERE regexp_extract(url, '(&|^)channel_id=([^&]*)', 2) <> ''
+  OR lower(channel) IN ('apple', 'google', 'facebook', 'baidu')"""
+
+Q22 = """SELECT auction, bidder, price, channel,
+  split_part(url, '/', 4) AS dir1, split_part(url, '/', 5) AS dir2, split_part(url, '/', 6) AS dir3
+FROM bid"""
+
+QUERIES = {
+    "q0": Q0,
+    "q1": Q1,
+    "q2": Q2,
+    "q3": Q3,
+    "q4": Q4,
+    "q5": Q5,
+    "q7": Q7,
+    "q8": Q8,
+    "q9": Q9,
+    "q13": Q13,
+    "q14": Q14,
+    "q15": Q15,
+    "q16": Q16,
+    "q17": Q17,
+    "q18": Q18,
+    "q19": Q19,
+    "q20": Q20,
+    "q21": Q21,
+    "q22": Q22,
+}
 
 # What DuckDB reads per query: only the fields it needs, as the streaming side decodes no others either.
 _BATCH = {
@@ -150,6 +260,48 @@ people AS (
 )
 SELECT id, name, make_timestamp(starts * 10000000) AS starttime FROM people JOIN sellers USING (id, starts)""",
     ),
+}
+
+_BID_FIELDS = {
+    "all": BID,
+    "counted": "auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP",
+    "counted by channel": "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP",
+    "priced": "auction BIGINT, price BIGINT, date_time TIMESTAMP",
+    "timed": "auction BIGINT, bidder BIGINT, price BIGINT, date_time TIMESTAMP, extra VARCHAR",
+    "linked": "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR",
+}
+_SHORT_AUCTION = "id BIGINT, date_time TIMESTAMP, expires TIMESTAMP, category BIGINT"
+_WON_AUCTION = f"{_SHORT_AUCTION}, item_name VARCHAR, seller BIGINT"
+_WHOLE_AUCTION = f"{_WON_AUCTION}, description VARCHAR, initial_bid BIGINT, reserve BIGINT"
+
+
+def _as_written(query: str, **structs: str) -> tuple[dict[str, str], str]:
+    """DuckDB reads the query itself; the kinds of events are told apart once."""
+    numbers = {"person": 0, "auction": 1, "bid": 2}
+    kinds = "".join(
+        f", {kind} AS (SELECT unnest({kind}) FROM events WHERE event_type = {numbers[kind]})" for kind in structs
+    )
+    return structs, f"{kinds} {query}"
+
+
+_BATCH |= {
+    "q3": _as_written(
+        Q3,
+        person="id BIGINT, name VARCHAR, city VARCHAR, state VARCHAR",
+        auction="id BIGINT, seller BIGINT, category BIGINT",
+    ),
+    "q4": _as_written(Q4, auction=_SHORT_AUCTION, bid=_BID_FIELDS["priced"]),
+    "q9": _as_written(Q9, auction=_WON_AUCTION, bid=_BID_FIELDS["counted"]),
+    "q13": _as_written(Q13, bid=_BID_FIELDS["counted"]),
+    "q14": _as_written(Q14, bid=_BID_FIELDS["timed"]),
+    "q15": _as_written(Q15, bid=_BID_FIELDS["counted"]),
+    "q16": _as_written(Q16, bid=_BID_FIELDS["counted by channel"]),
+    "q17": _as_written(Q17, bid=_BID_FIELDS["priced"]),
+    "q18": _as_written(Q18, bid=_BID_FIELDS["all"]),
+    "q19": _as_written(Q19, bid=_BID_FIELDS["all"]),
+    "q20": _as_written(Q20, auction=_WHOLE_AUCTION, bid=_BID_FIELDS["all"]),
+    "q21": _as_written(Q21, bid=_BID_FIELDS["linked"]),
+    "q22": _as_written(Q22, bid=_BID_FIELDS["linked"]),
 }
 
 

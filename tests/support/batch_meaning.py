@@ -9,14 +9,17 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from planner.keyed_sql import over_sql
 from planner.logical import (
     Aggregate,
     Filter,
     Join,
     LogicalNode,
+    Over,
     Project,
     Scan,
     Union,
+    Unnest,
     Window,
     schema_of,
 )
@@ -42,6 +45,8 @@ def batch_sql(node: LogicalNode) -> str:
                 f"CAST({quote(f.name)} AS {f.type}) AS {quote(f.name)}" if f.type in ("JSON", "UUID") else quote(f.name)
                 for f in fields
             )
+            if relation.name.startswith("rows("):
+                return f'SELECT range AS "row" FROM range({relation.name[5:-1]})'
             return f"SELECT {', '.join(items)} FROM {quote(relation.name)}"
         case Project(input=child, exprs=exprs):
             items = ", ".join(f"CAST({render(e.expr)} AS {e.type}) AS {quote(e.name)}" for e in exprs)
@@ -61,7 +66,14 @@ def batch_sql(node: LogicalNode) -> str:
         case Join(left=left, right=right):
             on = [f"{quote(a)} = {quote(b)}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
             on += [f"({render(node.residual)})"] if node.residual is not None else []
-            return f"SELECT * FROM ({batch_sql(left)}) JOIN ({batch_sql(right)}) ON {' AND '.join(on) or 'true'}"
+            kind = node.kind.value.upper()
+            return f"SELECT * FROM ({batch_sql(left)}) {kind} JOIN ({batch_sql(right)}) ON {' AND '.join(on) or 'true'}"
+        case Over(input=child):
+            return f"WITH input AS ({batch_sql(child)}) {over_sql(node)}"
+        case Unnest(input=child, lists=((field, name, _),), ordinality=None, outer=False):
+            return f"SELECT *, unnest({quote(field)}) AS {quote(name)} FROM ({batch_sql(child)})"
+        case Unnest():
+            raise NotImplementedError
         case Union(inputs=inputs):
             return " UNION ALL ".join(f"({batch_sql(kid)})" for kid in inputs)
 
