@@ -255,10 +255,11 @@ class Emit(enum.Enum):
 
 @dataclass(frozen=True)
 class Query:
-    """A whole query: the root's fields are the result's columns in order."""
+    """A whole query: the root's fields are the result's columns in order; `notices` say what has no effect."""
 
     root: LogicalNode
     emit: Emit = Emit.ON_UPDATE
+    notices: tuple[str, ...] = ()
 
 
 def schema_of(node: LogicalNode) -> Schema:

@@ -33,6 +33,8 @@ class CatalogObject:
     """Why it could not be brought back at start; it can only be dropped, or come back at the next start."""
     is_graph: bool = False
     """Made by CREATE JOB: a view or a sink, by how its graph ends."""
+    notices: tuple[str, ...] = ()
+    """What whoever makes it should know."""
 
 
 class CatalogStore:

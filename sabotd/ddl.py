@@ -85,7 +85,7 @@ class Definitions:
                 except BaseException:
                     self._forget([obj])
                     raise
-            return []
+            return list(obj.notices)
 
     def _refuse_twins(self, statement: CreateStatement) -> None:
         """Refuse names that differ from another only by case: DuckDB, which answers SELECT, takes them for one."""
@@ -197,6 +197,7 @@ class Definitions:
             frozenset(recording.found),
             job_id,
             planned,
+            notices=query.notices,
         )
 
     def _sink(self, statement: CreateSink, settings: Settings) -> CatalogObject:
@@ -232,6 +233,7 @@ class Definitions:
             frozenset(recording.found),
             job_id,
             planned,
+            notices=query.notices,
         )
 
     def _graph(self, statement: CreateJob) -> CatalogObject:

@@ -83,7 +83,17 @@ def bind_query(
     root = _finished(bound, columns, tree, origin)
     if emit_on_window_close:
         check_emit_on_close(root, tree, origin)
-    return Query(root, Emit.ON_WINDOW_CLOSE if emit_on_window_close else Emit.ON_UPDATE)
+    emit = Emit.ON_WINDOW_CLOSE if emit_on_window_close else Emit.ON_UPDATE
+    return Query(root, emit, (_UNORDERED,) if _ordered_for_nothing(tree) else ())
+
+
+_UNORDERED = "ORDER BY without LIMIT has no effect here: order the SELECT that reads it"
+
+
+def _ordered_for_nothing(tree: exp.Expr) -> bool:
+    distinct = tree.args.get("distinct")
+    on = isinstance(distinct, exp.Distinct) and distinct.args.get("on") is not None
+    return tree.args.get("order") is not None and not (tree.args.get("limit") or tree.args.get("offset") or on)
 
 
 def bind_source(statement: CreateSource, columns: Schema | None = None) -> Relation:

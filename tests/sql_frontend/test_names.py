@@ -214,3 +214,17 @@ def test_a_cte_read_twice_is_one_plan() -> None:
     walk(plan.root)
     assert len(found) == 2
     assert found[0] is found[1]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT price FROM bid ORDER BY price", True),
+        ("SELECT price FROM bid UNION ALL SELECT id FROM person ORDER BY 1", True),
+        ("SELECT price FROM bid ORDER BY price LIMIT 2", False),
+        ("SELECT DISTINCT ON (auction) price FROM bid ORDER BY auction, price", False),
+        ("SELECT price FROM bid", False),
+    ],
+)
+def test_an_order_that_has_no_effect_is_told(query: str, told: bool) -> None:
+    assert bool(MemoryCatalog(DDL).bind(query).notices) is told
