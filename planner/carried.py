@@ -8,7 +8,7 @@ from typing import TypeAlias
 from planner.changelog import Monotone
 from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
 from planner.expressions import fields_read, renamed_field
-from planner.logical import Filter, LogicalNode, Project, Unnest, Window
+from planner.logical import Filter, LogicalNode, Project, Unnest, Window, WindowKind
 from sabot.errors import PlanError
 
 StreamKey: TypeAlias = tuple[str, ...] | None
@@ -47,7 +47,8 @@ def carried(
         case Window(input=child):
             key, distribution = carried(child, boundary, key, distribution)
             many = top.size_us > top.slide_us
-            return (*key, top.start_name) if key is not None and many else key, distribution
+            which = top.end_name if top.kind is WindowKind.CUMULATE else top.start_name
+            return (*key, which) if key is not None and many else key, distribution
         case Unnest(input=child):
             return None, carried(child, boundary, key, distribution)[1]
         case Filter(input=child):

@@ -96,6 +96,7 @@ class WindowKind(enum.Enum):
 
     TUMBLE = "tumble"
     HOP = "hop"
+    CUMULATE = "cumulate"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Window:
     """Adds ``start_name`` and ``end_name`` (TIMESTAMP or TIMESTAMPTZ as the time column is).
 
     A row falls into ``size_us / slide_us`` windows (one for TUMBLE, where both are equal), aligned
-    to the epoch plus ``offset_us``. Rows whose time is NULL fall into none.
+    to the epoch plus ``offset_us``. Rows whose time is NULL fall into none. The windows of CUMULATE begin together
+    every ``size_us`` and end one slide after the other.
     """
 
     input: LogicalNode

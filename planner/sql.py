@@ -116,6 +116,8 @@ def window_sql(node: Window, source: str, where: tuple[str, ...]) -> str:
     if node.kind is WindowKind.TUMBLE:
         end = typed(f"{bucket} + {interval_sql(node.size_us)}")
         return f"SELECT *, {typed(bucket)} AS {start_name}, {end} AS {end_name} FROM {source} WHERE {conditions}"
+    if node.kind is WindowKind.CUMULATE:
+        return _cumulate_sql(node, bucket, time, f"{source} WHERE {conditions}", typed)
     start, end = '"__pane" - "__back"', f'"__pane" - "__back" + {interval_sql(node.size_us)}'
     panes = f'SELECT *, {bucket} AS "__pane" FROM {source} WHERE {conditions}'
     windows = (
@@ -124,6 +126,17 @@ def window_sql(node: Window, source: str, where: tuple[str, ...]) -> str:
     )
     # a size that is no multiple of the slide: the oldest of the windows may have ended before the row
     return windows if node.size_us % node.slide_us == 0 else f"{windows} WHERE {end} > {time}"
+
+
+def _cumulate_sql(node: Window, bucket: str, time: str, source: str, typed: Callable[[str], str]) -> str:
+    """Return the rows in each window that begins where the latest does and ends after the row."""
+    ends = ", ".join(f"({interval_sql((i + 1) * node.slide_us)})" for i in range(node.size_us // node.slide_us))
+    start, end = typed('"__pane"'), '"__pane" + "__step"'
+    return (
+        f'SELECT * EXCLUDE ("__pane", "__step"), {start} AS {quote(node.start_name)}, {typed(end)} AS '
+        f'{quote(node.end_name)} FROM (SELECT *, {bucket} AS "__pane" FROM {source}) '
+        f'CROSS JOIN (VALUES {ends}) AS "__ends"("__step") WHERE {end} > {time}'
+    )
 
 
 def bucket_sql(node: Window) -> tuple[str, str]:
@@ -140,7 +153,8 @@ def aligned_sql(node: Window, time: str) -> str:
     origin = f"{'TIMESTAMPTZ' if zoned else 'TIMESTAMP'} '1970-01-01 00:00:00{'+00' if zoned else ''}'"
     if node.offset_us:
         origin = f"({origin} + {interval_sql(node.offset_us)})"
-    return f"time_bucket({interval_sql(node.slide_us)}, {time}, {origin})"
+    every = node.size_us if node.kind is WindowKind.CUMULATE else node.slide_us
+    return f"time_bucket({interval_sql(every)}, {time}, {origin})"
 
 
 def steps_back_sql(node: Window) -> str:

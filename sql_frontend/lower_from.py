@@ -17,7 +17,11 @@ from sql_frontend.scope import OUTER, Bound, Column, Correlation, RelationInScop
 from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
 
 _TABLE_ARGS = frozenset({"this", "alias", "db", "catalog"})
-_WINDOW_ARGS = {"tumble": ("data", "timecol", "size", "offset"), "hop": ("data", "timecol", "slide", "size", "offset")}
+_WINDOW_ARGS = {
+    "tumble": ("data", "timecol", "size", "offset"),
+    "hop": ("data", "timecol", "slide", "size", "offset"),
+    "cumulate": ("data", "timecol", "step", "size", "offset"),
+}
 _TIME_TYPES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 _JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
 _SERIES = ("generate_series", "range", "unnest")
@@ -385,7 +389,7 @@ class FromLowering:
     def _window(self, call: exp.Anonymous) -> tuple[Bound, str | None]:
         kind = call.name.lower()
         if kind not in _WINDOW_ARGS:
-            hint = "TUMBLE and HOP work"
+            hint = "TUMBLE, HOP and CUMULATE work"
             raise self.origin.unsupported(f"table function {kind!r}", call, hint=hint)
         args = self._window_args(kind, call)
         bound, name = self._window_input(args["data"])
@@ -399,17 +403,19 @@ class FromLowering:
             msg = f"{kind} needs a TIMESTAMP column, {column.name!r} is {column.type}"
             raise self.origin.error(msg, time, hint=hint, sqlstate="42804")
         size = self._microseconds(args["size"], "size")
-        slide = self._microseconds(args["slide"], "slide") if "slide" in args else size
+        stepped = next((n for n in ("slide", "step") if n in args), None)
+        slide = self._microseconds(args[stepped], stepped) if stepped is not None else size
         offset = self._microseconds(args["offset"], "offset", signed=True) if "offset" in args else 0
         if size % slide:
-            msg = "the size of a hopping window must be a multiple of its slide"
-            hint = "HOP(relation, time column, slide, size)"
+            hopping = kind == "hop"
+            msg = f"the size of a {'hopping' if hopping else 'cumulating'} window must be a multiple of its {stepped}"
+            hint = f"{kind.upper()}(relation, time column, {stepped}, size)"
             raise self.origin.error(msg, args["size"], hint=hint, sqlstate="22023")
         fields = [f.name for f in schema_of(bound.node)]
         start = build.fresh("window_start", fields)
         end = build.fresh("window_end", [*fields, start])
-        window_kind = WindowKind.HOP if kind == "hop" else WindowKind.TUMBLE
-        node = Window(bound.node, window_kind, column.field, size, slide, offset % slide, start, end)
+        offset %= size if kind == "cumulate" else slide
+        node = Window(bound.node, WindowKind(kind), column.field, size, slide, offset, start, end)
         added = [Column("window_start", start, column.type), Column("window_end", end, column.type)]
         if any(c.name.lower() == "window_time" for c in call.root().find_all(exp.Column)):
             return self._window_time(node, (*bound.columns, *added), end), name

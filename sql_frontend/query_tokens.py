@@ -55,8 +55,7 @@ _GRAMMAR = frozenset(
 )
 """Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
 _REFUSED = {
-    ("session", "("): ("a SESSION window", "TUMBLE and HOP work"),
-    ("cumulate", "("): ("a CUMULATE window", "TUMBLE and HOP work"),
+    ("session", "("): ("a SESSION window", "TUMBLE, HOP and CUMULATE work"),
     ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
 }
 _CALLABLE = frozenset({TokenType.VAR, TokenType.LEFT, TokenType.RIGHT, TokenType.REPLACE, TokenType.FORMAT})

@@ -94,6 +94,12 @@ def windows(size: int, slide: int) -> str:
     )
 
 
+CUMULATED = (
+    "(SELECT *, s AS window_start, s + n * INTERVAL '5 seconds' AS window_end FROM (SELECT *,"
+    " time_bucket(INTERVAL '15 seconds', ts, TIMESTAMP '1970-01-01') AS s FROM events WHERE ts IS NOT NULL)"
+    " CROSS JOIN (VALUES (1), (2), (3)) AS c(n) WHERE s + n * INTERVAL '5 seconds' > ts)"
+)
+CUMULATE = "CUMULATE(events, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')"
 TUMBLE = "TUMBLE(events, ts, INTERVAL '10 seconds')"
 HOP = "HOP(events, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')"
 
@@ -225,6 +231,22 @@ QUERIES: dict[str, Query] = {
     "hop on close with having": Query(
         f"SELECT window_end, sum(v) AS s FROM {HOP} GROUP BY window_start, window_end HAVING count(*) > 3",
         f"SELECT window_end, sum(v) AS s FROM {windows(15, 5)} GROUP BY window_start, window_end HAVING count(*) > 3",
+        on_close="window_end",
+    ),
+    "cumulate": Query(
+        f"SELECT window_start, window_end, k, count(*) AS n FROM {CUMULATE} GROUP BY window_start, window_end, k",
+        f"SELECT window_start, window_end, k, count(*) AS n FROM {CUMULATED} GROUP BY window_start, window_end, k",
+    ),
+    "cumulate on close": Query(
+        f"SELECT window_end, sum(v) AS s FROM {CUMULATE} GROUP BY window_start, window_end",
+        f"SELECT window_end, sum(v) AS s FROM {CUMULATED} GROUP BY window_start, window_end",
+        on_close="window_end",
+    ),
+    "first of a window on close": Query(
+        f"SELECT window_end, id, v FROM (SELECT window_end, id, v, row_number() OVER"
+        f" (PARTITION BY window_start, window_end ORDER BY v DESC, id) AS place FROM {TUMBLE}) AS t WHERE place <= 2",
+        f"SELECT window_end, id, v FROM (SELECT window_end, id, v, row_number() OVER"
+        f" (PARTITION BY window_start, window_end ORDER BY v DESC, id) AS place FROM {windows(10, 10)}) AS t WHERE place <= 2",
         on_close="window_end",
     ),
     "rows on close": Query(

@@ -97,10 +97,6 @@ def test_errors(query: str, message: str, place: str | None, hint: str | None, s
         ("WITH RECURSIVE q AS (SELECT price FROM bid) SELECT * FROM q", "WITH RECURSIVE"),
         ("SELECT * FROM bid FOR SYSTEM_TIME AS OF PROCTIME()", "FOR SYSTEM_TIME AS OF"),
         ("SELECT * FROM SESSION(bid, ts, INTERVAL '1 minute')", "SESSION"),
-        (
-            "SELECT * FROM TABLE(CUMULATE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '2' MINUTE))",
-            "CUMULATE",
-        ),
         ("SELECT p.* FROM bid JOIN (person p JOIN dear d ON p.id = d.auction) ON true", "a join in parentheses"),
     ],
 )
