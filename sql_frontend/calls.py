@@ -11,7 +11,7 @@ from sqlglot import exp
 from planner.aggregates import call_sql
 from planner.logical import AggCall
 from sabot.schema import Field
-from sql_frontend.duck import describe, first_line
+from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.origin import Origin
 
@@ -177,12 +177,12 @@ def _within_group(
     value = by.this if isinstance(by, exp.Ordered) else by
     if name == "mode":
         return [value], []
-    fraction = arguments[0]
-    if not isinstance(fraction, exp.Literal) or fraction.is_string or not 0 <= float(fraction.name) <= 1:
+    given = None
+    if not any(arguments[0].find_all(exp.Column, exp.Query, exp.Func)):
+        given = constant(f"CAST({arguments[0].sql('duckdb')} AS DOUBLE)")
+    if not isinstance(given, float) or not 0 <= given <= 1:
         raise origin.error("the fraction of a percentile must be a number between 0 and 1", node, sqlstate="22003")
-    if by.args.get("desc"):
-        fraction = exp.Literal.number(str(round(1 - float(fraction.name), 15)))
-    return [value, fraction], []
+    return [value, exp.Literal.number(str(round(1 - given if by.args.get("desc") else given, 15)))], []
 
 
 def call_type(call: Aggregation, arguments: Sequence[str], origin: Origin, *, window: bool = False) -> str:

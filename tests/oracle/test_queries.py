@@ -246,7 +246,8 @@ QUERIES: dict[str, Query] = {
         f"SELECT window_end, id, v FROM (SELECT window_end, id, v, row_number() OVER"
         f" (PARTITION BY window_start, window_end ORDER BY v DESC, id) AS place FROM {TUMBLE}) AS t WHERE place <= 2",
         f"SELECT window_end, id, v FROM (SELECT window_end, id, v, row_number() OVER"
-        f" (PARTITION BY window_start, window_end ORDER BY v DESC, id) AS place FROM {windows(10, 10)}) AS t WHERE place <= 2",
+        f" (PARTITION BY window_start, window_end ORDER BY v DESC, id) AS place FROM {windows(10, 10)}) AS t"
+        " WHERE place <= 2",
         on_close="window_end",
     ),
     "rows on close": Query(
