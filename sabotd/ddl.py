@@ -20,7 +20,7 @@ from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, ObjectRow
 from sabotd.graphs import plan_graph
-from sabotd.select_guard import check_select
+from sabotd.select_guard import check_select, relations_of
 from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
 from sql_frontend.binder import bind_query, bind_source
@@ -108,7 +108,7 @@ class Definitions:
                     statement.name,
                     RelationKind.TABLE,
                     statement.columns,
-                    append_only=not statement.primary_key,
+                    append_only=statement.append_only,
                     stream_key=statement.primary_key,
                 )
                 return CatalogObject(statement.name, "table", statement.text, relation, statement.columns)
@@ -297,14 +297,20 @@ class Definitions:
                 case CreateTable():
                     definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(obj.name)} (").removesuffix(")")
                     self._check_defaults(definitions)
-                    self.store.create_table(obj.name, obj.columns, statement.primary_key, definitions, keep=keep)
+                    self.store.create_table(
+                        obj.name,
+                        obj.columns,
+                        statement.primary_key,
+                        definitions,
+                        append_only=statement.append_only,
+                        on_conflict=statement.on_conflict,
+                        keep=keep,
+                    )
                 case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)
                 case CreateView():
                     if not _reads_sources(self.catalog, obj):
-                        names = f" AS t({', '.join(statement.column_names)})" if statement.column_names else ""
-                        sql = f"SELECT * FROM ({statement.query}){names}" if names else statement.query
-                        self.store.create_plain_view(obj.name, sql)
+                        self.store.create_plain_view(obj.name, statement.query, [c.name for c in obj.columns])
                 case _:
                     pass
         except duckdb.Error as error:
@@ -434,10 +440,10 @@ def _duckdb_columns(store: Store, query: str) -> tuple[Schema, set[str]] | None:
     with store.reader() as con:
         try:
             described = con.execute(f"DESCRIBE {query}").fetchall()
-            names = con.get_table_names(query)
         except duckdb.Error:
             return None
         check_select(con, query)
+        names = relations_of(con, query)
     return tuple(Field(r[0], r[1]) for r in described), set(names)
 
 

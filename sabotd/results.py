@@ -12,7 +12,8 @@ import pyarrow as pa
 from sabot.errors import SabotError
 from sabot.ids import WEIGHT
 from sabotd.select_guard import DIVISION_HINT, lowered
-from sabotd.state.store import Subscription, conform
+from sabotd.state.relation import conform
+from sabotd.state.store import Subscription
 
 EPOCH = "__epoch"
 _WAIT_S = 0.1
@@ -49,19 +50,25 @@ class Done:
 
 
 class QueryResult:
-    """A SELECT that DuckDB runs while it is read. Owns its connection."""
+    """A SELECT that DuckDB runs while it is read. Owns its connection, unless that is to be kept.
+
+    A kept connection runs more than one query, so each is run to its end at once.
+    """
 
     is_query = True
     rows_affected = -1
     tag = "SELECT"
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object], *, keep: bool = False
+    ) -> None:
         self._connection = connection
+        self._keep = keep
         self.notices: Sequence[str] = ()
         self._cancelled = False
         relation = connection.sql(sql, params=list(parameters) or None)
-        self._reader = relation.to_arrow_reader(131_072)
-        self.schema = pa.schema([pa.field(f.name, _plain(f.type)) for f in self._reader.schema])
+        self._reader = relation.to_arrow_table().to_reader() if keep else relation.to_arrow_reader(131_072)
+        self.schema = plain_schema(self._reader.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Give the rows as DuckDB finds them."""
@@ -82,7 +89,13 @@ class QueryResult:
 
     def close(self) -> None:
         """Close the reader and the connection."""
-        self._connection.close()
+        if not self._keep:
+            self._connection.close()
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return `schema` without extension types and dictionaries."""
+    return pa.schema([pa.field(f.name, _plain(f.type)) for f in schema])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

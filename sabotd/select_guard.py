@@ -95,19 +95,28 @@ def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(statements) != 1 or statements[0].type.name != "SELECT":
         msg = "only a SELECT can be run here"
         raise SqlError(msg, sqlstate="0A000", text=sql)
-    # DuckDB's own reading of the text: ours would take a comment or a string for what it is not
-    ((serialized,),) = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
-    tree = json.loads(serialized)
-    if tree["error"]:
-        msg = f"this SELECT cannot be checked: {tree['error_message']}"
-        raise SqlError(msg, sqlstate="0A000", text=sql)
-    for name in _named(tree):
+    for name in _named(_tree(connection, sql)):
         if name.lower() in FORBIDDEN:
             msg = f"function {name!r} is not available"
             raise SqlError(msg, sqlstate="42501", text=sql, span=_word_span(name, sql))
 
 
-def _named(tree: object) -> Iterator[str]:
+def relations_of(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """Return the names of the relations that a SELECT reads, its own WITH queries among them."""
+    return set(_named(_tree(connection, sql), functions=False))
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> object:
+    """Return DuckDB's own reading of a text: ours would take a comment or a string for what it is not."""
+    ((serialized,),) = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
+    tree = json.loads(serialized)
+    if tree["error"]:
+        msg = f"this SELECT cannot be checked: {tree['error_message']}"
+        raise SqlError(msg, sqlstate="0A000", text=sql)
+    return tree
+
+
+def _named(tree: object, *, functions: bool = True) -> Iterator[str]:
     """Yield the functions and relations of a serialized statement."""
     pending = [tree]
     while pending:
@@ -117,7 +126,7 @@ def _named(tree: object) -> Iterator[str]:
         elif isinstance(node, dict):
             pending += node.values()
             kind = node.get("class") or node.get("type")
-            if kind in ("FUNCTION", "WINDOW"):
+            if kind in ("FUNCTION", "WINDOW") and functions:
                 yield node["function_name"]
             elif kind == "BASE_TABLE":
                 yield node["table_name"]

@@ -14,20 +14,25 @@ from sabotd import show, system_tables
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
 from sabotd.ddl import CreateStatement
+from sabotd.dml import TableStatements
 from sabotd.engine import PreparedInfo, StatementResult
 from sabotd.results import Done, QueryResult, SubscribeResult, query_error
 from sabotd.select_guard import check_select, sql_error
 from sabotd.settings import Settings, canonical, change
+from sabotd.transaction import Transaction
 from sql_frontend.parse import parse_statement
 from sql_frontend.statements import (
+    Begin,
     CreateJob,
     CreateSink,
     CreateSource,
     CreateTable,
     CreateView,
+    Delete,
     Describe,
     DrainAgent,
     Drop,
+    End,
     Explain,
     Flush,
     Insert,
@@ -35,6 +40,7 @@ from sql_frontend.statements import (
     SetOption,
     Show,
     Subscribe,
+    Update,
 )
 
 
@@ -47,6 +53,7 @@ class SqlSession:
         self.settings = self._defaults
         self._cancelled = threading.Event()
         self._running: QueryResult | None = None
+        self._transaction: Transaction | None = None
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> StatementResult:
         """Run one statement; see `sabotd.engine.Session.execute`."""
@@ -55,13 +62,23 @@ class SqlSession:
         if parameters and not isinstance(statement, Select | Insert):
             msg = "only queries and INSERT take parameters"
             raise SqlError(msg, sqlstate="0A000", text=sql)
+        if self._transaction is not None:
+            self._transaction.admit(statement, self._cluster.catalog)
         match statement:
             case Select():
                 return self._select(statement, parameters)
-            case Insert():
-                return self._insert(statement, parameters)
+            case Insert() | Update() | Delete():
+                done = self._tables().run(statement, parameters)
+                self._flush_implicitly()
+                return done
             case CreateSource() | CreateTable() | CreateView() | CreateSink() | CreateJob():
+                if self.settings.timezone != "UTC" and isinstance(statement, CreateView | CreateSink):
+                    msg = "views and sinks take the time zone to be UTC"
+                    hint = "SET TIME ZONE 'UTC' before, and write AT TIME ZONE where another is meant"
+                    raise SqlError(msg, hint=hint, sqlstate="0A000", text=sql)
                 notices = self._cluster.definitions.create(statement, self.settings)
+                if isinstance(statement, CreateView) and statement.materialized:
+                    self._flush_implicitly()
                 return Done(_created(statement), notices=notices)
             case Drop():
                 notices = self._cluster.definitions.drop(statement)
@@ -82,23 +99,50 @@ class SqlSession:
                 return Done("FLUSH")
             case Subscribe():
                 return self._subscribe(statement)
+            case Begin():
+                return self._begin(statement)
+            case End():
+                return self._end(statement)
             case DrainAgent():
                 return self._drain(statement)
+
+    def _begin(self, statement: Begin) -> Done:
+        if self._transaction is not None:
+            return Done("BEGIN", notices=["there is already a transaction in progress"])
+        connection = self._cluster.store.reader(self.settings.timezone) if statement.read_only else None
+        self._transaction, notices = Transaction.begin(connection)
+        return Done("BEGIN", notices=notices)
+
+    def _end(self, statement: End) -> Done:
+        tag = "COMMIT" if statement.commit else "ROLLBACK"
+        if self._transaction is None:
+            return Done(tag, notices=["there is no transaction in progress"])
+        transaction, self._transaction = self._transaction, None
+        transaction.end(commit=statement.commit, text=statement.text)
+        return Done(tag)
+
+    def _tables(self) -> TableStatements:
+        return TableStatements(self._cluster, self._object, self._query_problem, self.settings.timezone)
+
+    def _flush_implicitly(self) -> None:
+        if self.settings.implicit_flush:
+            self._cluster.flush(self._cancelled)
 
     # -- statements
 
     def _select(self, statement: Select, parameters: Sequence[object]) -> QueryResult:
-        connection = self._cluster.store.reader()
+        snapshot = self._transaction.snapshot if self._transaction is not None else None
+        connection = self._cluster.store.reader(self.settings.timezone) if snapshot is None else snapshot
         try:
             check_select(connection, statement.sql)
             system_tables.refresh(self._cluster, statement.sql)
-            result = QueryResult(connection, statement.sql, parameters)
+            result = QueryResult(connection, statement.sql, parameters, keep=snapshot is not None)
             result.notices = show.standing_still(self._cluster, statement.sql)
-        except duckdb.Error as error:
-            connection.close()
-            raise self._query_problem(error, statement.sql) from error
-        except BaseException:
-            connection.close()
+        except BaseException as error:
+            if snapshot is None:
+                connection.close()
+            if isinstance(error, duckdb.Error):
+                raise self._query_problem(error, statement.sql) from error
             raise
         self._running = result
         return result
@@ -115,39 +159,6 @@ class SqlSession:
         if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException | duckdb.DataError):
             return query_error(error)
         return told
-
-    def _insert(self, statement: Insert, parameters: Sequence[object]) -> Done:
-        obj = self._object(statement.table, statement.text)
-        if obj.kind != "table":
-            msg = f"cannot insert into {obj.kind} {obj.name!r}"
-            raise SqlError(msg, hint="INSERT is for tables", sqlstate="42809", text=statement.text)
-        known = [c.name for c in obj.columns]
-        columns = list(statement.columns) or known
-        for name in columns:
-            if name not in known:
-                raise self._cluster.definitions.unknown(name, "column", statement.text)
-        with self._cluster.store.reader() as connection:
-            try:
-                check_select(connection, statement.query)
-                relation = connection.sql(statement.query, params=list(parameters) or None)
-                rows = relation.to_arrow_table()
-            except duckdb.Error as error:
-                raise self._query_problem(error, statement.query) from error
-            except SqlError as error:
-                error.text = error.text or statement.query
-                raise
-        if not statement.columns:
-            columns = known[: rows.num_columns]
-        if rows.num_columns != len(columns):
-            msg = f"{len(columns)} columns to fill, {rows.num_columns} given"
-            raise SqlError(msg, sqlstate="42601", text=statement.text)
-        try:
-            count = self._cluster.store.insert(obj.name, rows.rename_columns(columns), columns)
-        except duckdb.Error as error:
-            raise query_error(error) from error
-        if self.settings.implicit_flush:
-            self._cluster.flush(self._cancelled)
-        return Done(f"INSERT 0 {count}", rows_affected=count)
 
     def _show(self, statement: Show) -> Done:
         rows = show.show(self._cluster, statement.what)
@@ -173,7 +184,7 @@ class SqlSession:
             else:
                 text = obj.planned.explain()
         elif isinstance(target, Select):
-            text = definitions.plan_query(target.sql, self.settings).explain()
+            text = definitions.plan_query(target.text, self.settings).explain()
         else:
             assert isinstance(target, CreateView | CreateSink | CreateJob)
             planned = definitions.define(target, self.settings).planned
@@ -209,9 +220,13 @@ class SqlSession:
         """Tell a statement's columns and parameters; see `sabotd.engine.Session.prepare`."""
         statement = parse_statement(sql)
         none = pa.schema([])
+        if isinstance(statement, Insert | Update | Delete) and statement.returning is not None:
+            return self._tables().prepare(statement)
+        if isinstance(statement, Update | Delete):
+            return PreparedInfo(none, none, is_query=False)
         if isinstance(statement, Insert | Select):
             query = statement.query if isinstance(statement, Insert) else statement.sql
-            with self._cluster.store.reader() as connection:
+            with self._cluster.store.reader(self.settings.timezone) as connection:
                 check_select(connection, query)
                 system_tables.refresh(self._cluster, query)
                 (extracted,) = connection.extract_statements(query)
@@ -242,6 +257,9 @@ class SqlSession:
     def close(self) -> None:
         """End the session."""
         self.cancel()
+        if self._transaction is not None:
+            self._transaction.end(commit=True, text="")
+            self._transaction = None
 
 
 def _created(statement: CreateStatement) -> str:

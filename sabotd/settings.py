@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import zoneinfo
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ _ALIASES = {
     "streaming_parallelism": "parallelism",
     "rw_implicit_flush": "implicit_flush",
     "rw_streaming_parallelism": "parallelism",
+    "time_zone": "timezone",
 }
 
 
@@ -27,7 +29,9 @@ class Settings:
     max_parallelism: int = 128
     """Key groups of a job: the most tasks that an operator may ever have."""
     implicit_flush: bool = False
-    """An INSERT returns when every view shows it."""
+    """What changes a table returns when every view shows it, and CREATE when the new view is filled."""
+    timezone: str = "UTC"
+    """Where text without a zone becomes TIMESTAMPTZ, and as what that is shown, in SELECT and INSERT."""
 
     @classmethod
     def defaults(cls, config: Config) -> Settings:
@@ -69,13 +73,15 @@ def change(settings: Settings, statement: SetOption, defaults: Settings) -> Sett
     if statement.value is None:
         return _with(settings, name, getattr(defaults, name))
     before = getattr(settings, name)
-    value: int | bool
+    value: int | bool | str
     if isinstance(before, bool):
         words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
         if statement.value.lower() not in words:
             msg = f"{name} cannot be {statement.value!r}"
             raise SqlError(msg, hint="write true or false", sqlstate="22023", text=statement.text)
         value = words[statement.value.lower()]
+    elif isinstance(before, str):
+        value = _zone(statement)
     else:
         top = 1024 if name == "parallelism" else 32768
         if not statement.value.isdigit() or not 1 <= int(statement.value) <= top:
@@ -85,10 +91,25 @@ def change(settings: Settings, statement: SetOption, defaults: Settings) -> Sett
     return _with(settings, name, value)
 
 
-def _with(settings: Settings, name: str, value: bool | int) -> Settings:
+def _zone(statement: SetOption) -> str:
+    """Return a time zone's name as its database writes it."""
+    assert statement.value is not None
+    known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
+    written = statement.value.strip("'\"").lower()
+    if written in ("local", "default"):
+        return "UTC"
+    if written not in known:
+        near = difflib.get_close_matches(written, known, n=1)
+        hint = f"did you mean {known[near[0]]!r}?" if near else "write a name such as 'Europe/Paris', or UTC"
+        msg = f"time zone {statement.value!r} does not exist"
+        raise SqlError(msg, hint=hint, sqlstate="22023", text=statement.text)
+    return known[written]
+
+
+def _with(settings: Settings, name: str, value: bool | int | str) -> Settings:
     values: dict[str, Any] = {name: value}
     return replace(settings, **values)
 
 
-def _show(value: bool | int) -> str:
-    return str(value).lower()
+def _show(value: bool | int | str) -> str:
+    return value if isinstance(value, str) else str(value).lower()

@@ -25,11 +25,13 @@ class Cursor:
     ----------
     text : str
         The statement's text; spans of errors point into it.
+    items : list of Lexeme, optional
+        Its lexemes, where they are known.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, items: list[Lexeme] | None = None) -> None:
         self.text = text
-        self.items = lexemes(text)
+        self.items = lexemes(text) if items is None else items
         self.at = 0
 
     def peek(self, ahead: int = 0) -> Lexeme | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 
 import sqlglot
@@ -11,8 +12,10 @@ from sqlglot import exp
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.origin import Origin
+from sql_frontend.pg_functions import TEMPLATES
 from sql_frontend.time_formats import strftime_format
 
+_PLACE = re.compile(r"p\d")
 TypeOf = Callable[[exp.Expression], str]
 
 _RENAMED = {
@@ -23,7 +26,6 @@ _RENAMED = {
     "jsonb_extract_path_text": "json_extract_path_text",
     "ceiling": "ceil",
     "array_cat": "list_concat",
-    "string_to_array": "string_split",
 }
 # An argument outside a function's domain is an error to PostgreSQL, so NULL in a view; DuckDB says inf or nan.
 _TEMPLATES = {
@@ -115,7 +117,7 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
     if name == "mod" and len(args) == 2:
         return exp.Mod(this=exp.paren(args[0]), expression=exp.paren(non_zero(args[1])))
     name = _RENAMED.get(name, name)
-    template = _TEMPLATES.get((name, len(args)))
+    template = _TEMPLATES.get((name, len(args))) or TEMPLATES.get((name, len(args)))
     if template is not None:
         return _filled(template, args)
     known = duckdb_functions()
@@ -153,8 +155,11 @@ def substring(
     if isinstance(start, exp.Literal) and int(start.name) >= 1:
         return function("substring", text, start, *([length] if length is not None else []), like=like)
     if length is None:
-        return _filled("SUBSTRING(p1, GREATEST(p2, 1))", [text, start])
-    return _filled("SUBSTRING(p1, GREATEST(p2, 1), GREATEST(p2 + p3 - GREATEST(p2, 1), 0))", [text, start, length])
+        return _filled("SUBSTRING(p1, CASE WHEN p2 < 1 THEN 1 ELSE p2 END)", [text, start])
+    # GREATEST leaves out NULL, and of NULL a part is NULL
+    first = "CASE WHEN p2 < 1 THEN 1 ELSE p2 END"
+    count = "CASE WHEN p2 >= 1 THEN p3 WHEN p2 + p3 < 1 THEN 0 ELSE p2 + p3 - 1 END"
+    return _filled(f"SUBSTRING(p1, {first}, {count})", [text, start, length])
 
 
 def _time_function(
@@ -190,6 +195,6 @@ def _template(sql: str) -> exp.Expr:
 
 def _filled(template: str, args: Sequence[exp.Expression]) -> exp.Expression:
     tree = _template(template).copy()
-    for place in list(tree.find_all(exp.Column)):
+    for place in [c for c in tree.find_all(exp.Column) if _PLACE.fullmatch(c.name)]:
         place.replace(exp.paren(args[int(place.name.removeprefix("p")) - 1].copy()))
     return tree  # type: ignore[return-value]

@@ -6,18 +6,20 @@ from sabot.errors import Span, SqlError
 from sql_frontend.clauses import options
 from sql_frontend.cursor import Cursor, nearest
 from sql_frontend.parse_create import parse_create
-from sql_frontend.select_text import for_duckdb
-from sql_frontend.split import LexemeKind, Piece, split_statements
+from sql_frontend.parse_dml import QUERY_WORDS, parse_delete, parse_insert, parse_truncate, parse_update
+from sql_frontend.select_text import rewritten
+from sql_frontend.split import LexemeKind, Piece, lexemes_of, split_statements
 from sql_frontend.statements import (
+    Begin,
     CreateJob,
     CreateSink,
     CreateView,
     Describe,
     DrainAgent,
     Drop,
+    End,
     Explain,
     Flush,
-    Insert,
     Select,
     SetOption,
     Show,
@@ -25,7 +27,6 @@ from sql_frontend.statements import (
     Subscribe,
 )
 
-_QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "FROM", "TABLE"})
 _STATEMENT_WORDS = [
     "CREATE",
     "DROP",
@@ -37,7 +38,13 @@ _STATEMENT_WORDS = [
     "RESET",
     "FLUSH",
     "INSERT",
+    "UPDATE",
+    "DELETE",
+    "TRUNCATE",
     "SUBSCRIBE",
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
     "SELECT",
     "WITH",
     "VALUES",
@@ -55,16 +62,9 @@ _SHOWN = (
     "ALL",
 )
 _NOT_YET = {
-    "UPDATE": "a table with a primary key is updated by INSERT with the same key",
-    "DELETE": "rows of a table cannot be deleted yet; DROP TABLE removes all",
-    "MERGE": "a table with a primary key is updated by INSERT with the same key",
-    "TRUNCATE": "DROP TABLE and CREATE TABLE",
+    "MERGE": "INSERT into a table with a primary key replaces the row of that key",
     "ALTER": "DROP it and CREATE it again",
     "COPY": "read files with CREATE SOURCE ... (connector = 'file'), write them with CREATE SINK",
-    "BEGIN": "each statement stands alone",
-    "START": "each statement stands alone",
-    "COMMIT": "each statement stands alone",
-    "ROLLBACK": "each statement stands alone",
     "GRANT": None,
     "REVOKE": None,
     "PREPARE": "prepare statements through the client's API",
@@ -127,7 +127,8 @@ def _moved(error: SqlError, by: int, text: str) -> SqlError:
 
 
 def _parse_piece(piece: Piece) -> Statement:
-    return _parse(Cursor(piece.text), piece.span)
+    items = lexemes_of(piece.text, piece.tokens, piece.span.start)
+    return _parse(Cursor(piece.text, items), piece.span)
 
 
 def _parse(cur: Cursor, span: Span) -> Statement:
@@ -167,10 +168,23 @@ def _parse(cur: Cursor, span: Span) -> Statement:
             cur.finish()
             return DrainAgent(agent, cur.text, span)
         case "INSERT":
-            return _insert(cur, span)
+            return parse_insert(cur, span)
+        case "UPDATE":
+            return parse_update(cur, span)
+        case "DELETE":
+            return parse_delete(cur, span)
+        case "TRUNCATE":
+            return parse_truncate(cur, span)
+        case "BEGIN" | "START":
+            return _begin(cur, span)
+        case "COMMIT" | "END" | "ROLLBACK" | "ABORT":
+            cur.at += 1
+            cur.accept_one({"WORK", "TRANSACTION"})
+            cur.finish()
+            return End(word in ("COMMIT", "END"), cur.text, span)
         case "SUBSCRIBE":
             return _subscribe(cur, span)
-        case _ if word in _QUERY_WORDS or cur.at_symbol("("):
+        case _ if word in QUERY_WORDS or cur.at_symbol("("):
             return _select(cur, span)
     here = cur.here()
     written = cur.text[here.start : here.end]
@@ -191,7 +205,7 @@ def _select(cur: Cursor, span: Span) -> Select:
             hint = "write INSERT INTO t WITH ... SELECT"
             raise cur.error("a statement that changes data cannot follow WITH", span=cur.here(), hint=hint)
         cur.at += 1
-    return Select(for_duckdb(cur.text), cur.text, span)
+    return Select(rewritten(cur.text, cur.items), cur.text, span)
 
 
 def _drop(cur: Cursor, span: Span) -> Drop:
@@ -284,30 +298,25 @@ def _set(cur: Cursor, span: Span) -> SetOption:
     return SetOption(name, written, cur.text, span)
 
 
-def _insert(cur: Cursor, span: Span) -> Insert:
-    cur.expect("INSERT")
-    cur.expect("INTO")
-    table = cur.relation_name("the table's name")
-    columns: list[str] = []
-    if cur.at_symbol("(") and not _query_follows(cur):
-        cur.at += 1
-        columns.append(cur.name("a column name"))
-        while cur.accept_symbol(","):
-            columns.append(cur.name("a column name"))
-        cur.expect_symbol(")")
-    starts = cur.peek()
-    if starts is None or not (
-        cur.at_symbol("(") or (starts.kind is LexemeKind.WORD and starts.value.upper() in {*_QUERY_WORDS, "DEFAULT"})
-    ):
-        raise cur.unexpected("VALUES or a query")
-    query = for_duckdb(cur.text[starts.start :])
-    return Insert(table, tuple(columns), cur.text, cur.text, span, query, starts.start)
-
-
-def _query_follows(cur: Cursor) -> bool:
-    """``INSERT INTO t (SELECT ...)`` names no columns."""
-    item = cur.peek(1)
-    return item is not None and item.kind is LexemeKind.WORD and item.value.upper() in {"SELECT", "WITH", "VALUES"}
+def _begin(cur: Cursor, span: Span) -> Begin:
+    if cur.accept("START"):
+        cur.expect("TRANSACTION")
+    else:
+        cur.expect("BEGIN")
+        cur.accept_one({"WORK", "TRANSACTION"})
+    read_only = False
+    while cur.peek() is not None:
+        if cur.accept("READ", "ONLY"):
+            read_only = True
+        elif cur.accept("ISOLATION", "LEVEL"):
+            if not cur.accept("SERIALIZABLE") and not cur.accept("REPEATABLE", "READ"):
+                cur.expect("READ")
+                if cur.accept_one({"COMMITTED", "UNCOMMITTED"}) is None:
+                    raise cur.unexpected("an isolation level")
+        elif not cur.accept("READ", "WRITE"):
+            raise cur.unexpected("READ ONLY, READ WRITE or ISOLATION LEVEL")
+        cur.accept_symbol(",")
+    return Begin(read_only, cur.text, span)
 
 
 def _subscribe(cur: Cursor, span: Span) -> Subscribe:

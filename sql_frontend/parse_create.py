@@ -129,9 +129,20 @@ def _table(cur: Cursor, span: Span) -> CreateTable:
     listed = column_list(cur)
     if not listed.columns:
         raise cur.error("a table needs a column", span=begin)
+    for column in listed.columns:
+        if column.field.name.lower() == "rowid" and listed.primary_key:
+            msg = "column name 'rowid' is reserved in a table with a primary key"
+            raise cur.error(msg, span=column.span, sqlstate="42939")
     if listed.watermark is not None:
         raise _no_watermark(cur, listed.watermark)
     append_only = cur.accept("APPEND", "ONLY")
+    here = cur.here()
+    on_conflict = _on_conflict(cur)
+    if on_conflict is not None and not listed.primary_key:
+        raise cur.error("ON CONFLICT needs a primary key", span=here, sqlstate="42P10")
+    if append_only and listed.primary_key and on_conflict != "ignore":
+        hint = "add ON CONFLICT DO NOTHING, or leave out APPEND ONLY"
+        raise cur.error("rows of a table with a primary key are replaced", span=here, hint=hint, sqlstate="0A000")
     if cur.at_words("WITH"):
         hint = "CREATE SOURCE reads a connector; a table is filled by INSERT"
         raise cur.error("WITH of a table is not supported", span=cur.here(), hint=hint, sqlstate="0A000")
@@ -141,7 +152,21 @@ def _table(cur: Cursor, span: Span) -> CreateTable:
         try_statement(ddl)
     except duckdb.Error as error:
         raise cur.error(first_line(error), span=begin, sqlstate="42P16") from error
-    return CreateTable(name, listed.fields, listed.primary_key, exists, ddl, cur.text, span, append_only)
+    return CreateTable(
+        name, listed.fields, listed.primary_key, exists, ddl, cur.text, span, append_only, on_conflict or "overwrite"
+    )
+
+
+def _on_conflict(cur: Cursor) -> str | None:
+    if not cur.accept("ON", "CONFLICT"):
+        return None
+    if cur.accept("DO", "UPDATE", "IF", "NOT", "NULL"):
+        return "update_if_not_null"
+    if cur.accept("DO", "NOTHING") or cur.accept("IGNORE"):
+        return "ignore"
+    if cur.accept("OVERWRITE") or cur.accept("DO", "UPDATE", "FULL"):
+        return "overwrite"
+    raise cur.unexpected("OVERWRITE, DO NOTHING or DO UPDATE IF NOT NULL")
 
 
 def _no_watermark(cur: Cursor, clause: WatermarkClause) -> SqlError:

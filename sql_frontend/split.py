@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sqlglot.dialects.risingwave import RisingWave
@@ -67,6 +68,8 @@ class Piece:
     text: str
     span: Span
     terminated: bool
+    tokens: tuple[Token, ...] = field(default=(), compare=False, repr=False)
+    """sqlglot's, at their places in the script."""
 
 
 def split_statements(text: str) -> list[Piece]:
@@ -78,18 +81,15 @@ def split_statements(text: str) -> list[Piece]:
         If a string, quoted name or comment has no end; `span` is where it begins.
     """
     pieces: list[Piece] = []
-    start = end = -1
-    for token in tokenize(text):
-        if token.token_type is TokenType.SEMICOLON:
-            if start >= 0:
-                pieces.append(Piece(text[start:end], Span(start, end), terminated=True))
-            start = -1
+    tokens: list[Token] = []
+    for token in [*tokenize(text), None]:
+        if token is not None and token.token_type is not TokenType.SEMICOLON:
+            tokens.append(token)
             continue
-        if start < 0:
-            start = token.start
-        end = token.end + 1
-    if start >= 0:
-        pieces.append(Piece(text[start:end], Span(start, end), terminated=False))
+        if tokens:
+            start, end = tokens[0].start, tokens[-1].end + 1
+            pieces.append(Piece(text[start:end], Span(start, end), token is not None, tuple(tokens)))
+            tokens = []
     return pieces
 
 
@@ -174,9 +174,14 @@ def _end_of_quoted(text: str, at: int, quote: str, *, escapes: bool) -> int:
 
 def lexemes(text: str) -> list[Lexeme]:
     """Return the lexemes of one statement's text."""
+    return lexemes_of(text, tokenize(text))
+
+
+def lexemes_of(text: str, tokens: Iterable[Token], offset: int = 0) -> list[Lexeme]:
+    """Return the lexemes of `tokens`, whose places lie `offset` behind those in `text`."""
     out: list[Lexeme] = []
-    for token in tokenize(text):
-        start, end = token.start, token.end + 1
+    for token in tokens:
+        start, end = token.start - offset, token.end + 1 - offset
         if token.token_type in _STRINGS:
             out.append(Lexeme(LexemeKind.STRING, token.text, start, end))
         elif token.token_type is TokenType.IDENTIFIER:

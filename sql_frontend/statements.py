@@ -56,6 +56,8 @@ class CreateTable:
     span: Span
     append_only: bool = False
     """``APPEND ONLY`` was written: rows are only ever added."""
+    on_conflict: str = "overwrite"
+    """What a row with the key of another does: overwrite, ignore, or update_if_not_null."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,39 @@ class Insert:
     span: Span
     query: str = ""
     query_start: int = 0
+    on_conflict: str | None = None
+    """``ignore`` where DO NOTHING was written; otherwise the table says."""
+    returning: str | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """UPDATE table. `assignments`: column and expression over the row before, None for DEFAULT."""
+
+    table: str
+    alias: str
+    assignments: tuple[tuple[str, str | None], ...]
+    condition: str | None
+    returning: str | None
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Delete:
+    """DELETE FROM table, and TRUNCATE (without a condition)."""
+
+    table: str
+    alias: str
+    condition: str | None
+    returning: str | None
+    text: str
+    span: Span
 
 
 @dataclass(frozen=True)
 class Select:
-    """A query over tables and views, for DuckDB itself: SELECT, WITH, VALUES, FROM, TABLE; `sql` as written."""
+    """A query over tables and views: SELECT, WITH, VALUES, FROM, TABLE; `sql` in the words of DuckDB, which runs it."""
 
     sql: str
     text: str
@@ -192,6 +222,24 @@ class Subscribe:
 
     name: str
     snapshot: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Begin:
+    """BEGIN or START TRANSACTION; READ WRITE unless READ ONLY is written."""
+
+    read_only: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class End:
+    """COMMIT (END), or ROLLBACK (ABORT)."""
+
+    commit: bool
     text: str
     span: Span
 
@@ -218,8 +266,12 @@ Statement: TypeAlias = (
     | SetOption
     | Flush
     | Insert
+    | Update
+    | Delete
     | Select
     | Subscribe
+    | Begin
+    | End
     | DrainAgent
 )
 """``text`` of a statement is its own source text; ``span`` where that stands in the whole script."""

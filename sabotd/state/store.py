@@ -8,12 +8,10 @@ lock, so that jobs do not wait for each other; readers see committed epochs only
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -22,7 +20,11 @@ import pyarrow as pa
 from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
+from sabotd.state import table_writes
+from sabotd.state.relation import StoredRelation, conform, transaction
 from sabotd.state.stream_log import LogCursor, StreamLog
+from sabotd.state.table_writes import Written
+from sql_frontend.pg_functions import macros
 from sql_frontend.select_text import for_duckdb
 
 log = logging.getLogger("sabot.store")
@@ -37,33 +39,6 @@ RESERVED_NAMES = frozenset({ERRORS_TABLE, "sabot_catalog", "information_schema",
 """Names that SELECT already knows, of tables, schemas and databases."""
 _ERRORS = """CREATE TABLE sabot_errors (seen_at TIMESTAMP WITH TIME ZONE, job VARCHAR, source VARCHAR,
 "offset" VARCHAR, payload VARCHAR, reason VARCHAR)"""
-
-
-@dataclass
-class StoredRelation:
-    """A table or a view's rows, with what writing them needs."""
-
-    name: str
-    schema: Schema
-    append_only: bool
-    primary_key: tuple[str, ...]
-    durable: bool
-    log: StreamLog
-    connection: duckdb.DuckDBPyConnection
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    epoch: int = 0
-    live_rows: int = 0
-    dead_rows: int = 0
-
-    @property
-    def path(self) -> str:
-        """The qualified SQL name of the rows."""
-        return f"{'durable' if self.durable else 'memory'}.main.{quote(self.name)}"
-
-    @property
-    def arrow(self) -> pa.Schema:
-        """The Arrow schema of the rows, without ``__weight``."""
-        return arrow_schema(self.schema)
 
 
 def log_schema(schema: Schema, *, append_only: bool) -> pa.Schema:
@@ -107,7 +82,11 @@ class Store:
             f"ATTACH {literal(str(data_dir / 'tables.duckdb'))} AS durable",
             "CREATE SCHEMA sabot_catalog",
             _ERRORS,
+            "SET GLOBAL default_null_order = 'nulls_last_on_asc_first_on_desc'",
+            *macros(),
             "SET enable_external_access = false",
+            # each session has its own
+            "SET allowed_configs = ['TimeZone']",
             "SET lock_configuration = true",
         ):
             self._db.execute(statement)
@@ -115,10 +94,19 @@ class Store:
     # -- relations
 
     def create_table(
-        self, name: str, schema: Schema, primary_key: tuple[str, ...], ddl_columns: str, *, keep: bool = False
+        self,
+        name: str,
+        schema: Schema,
+        primary_key: tuple[str, ...],
+        ddl_columns: str,
+        *,
+        append_only: bool = False,
+        on_conflict: str = "overwrite",
+        keep: bool = False,
     ) -> None:
         """Make table `name` with `ddl_columns` (column definitions), or open the one on the disk (`keep`)."""
-        relation = self._open(name, schema, append_only=not primary_key, primary_key=primary_key, durable=True)
+        relation = self._open(name, schema, append_only=append_only, primary_key=primary_key, durable=True)
+        relation.on_conflict = on_conflict
         # a daemon killed between its tables and this file may have left an older one of that name
         create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
         self._make(
@@ -205,24 +193,40 @@ class Store:
                 raise SqlError(msg, sqlstate="42P01")
             yield relation
 
-    def create_plain_view(self, name: str, sql: str) -> None:
+    def create_plain_view(self, name: str, sql: str, columns: Sequence[str]) -> None:
         """Make a plain view, queryable; raises duckdb.Error as DuckDB says it."""
-        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS {for_duckdb(sql)}")
+        # names that stand twice are left to DuckDB
+        named = (
+            f" ({', '.join(quote(c) for c in columns)})" if len({c.lower() for c in columns}) == len(columns) else ""
+        )
+        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)}{named} AS {for_duckdb(sql)}")
 
     def drop_plain_view(self, name: str) -> None:
         """Remove a plain view if it is there."""
         self._db.duplicate().execute(f"DROP VIEW IF EXISTS memory.main.{quote(name)}")
 
-    def reader(self) -> duckdb.DuckDBPyConnection:
-        """Open a connection for queries; the caller closes it."""
-        return self._db.duplicate()
+    def reader(self, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
+        """Open a connection for queries, with a time zone of its own; the caller closes it."""
+        connection = self._db.duplicate()
+        if timezone != "UTC":
+            connection.execute(f"SET TimeZone = {literal(timezone)}")
+        return connection
 
     # -- writing
 
-    def insert(self, name: str, rows: pa.Table, columns: Sequence[str]) -> int:
-        """Insert `rows` for `columns` (others get their defaults) and commit; return how many.
+    def insert(
+        self,
+        name: str,
+        rows: pa.Table,
+        columns: Sequence[str],
+        *,
+        on_conflict: str | None = None,
+        returning: str | None = None,
+        timezone: str = "UTC",
+    ) -> Written:
+        """Insert `rows` for `columns` (others get their defaults) and commit; tell how many.
 
-        With a primary key a row replaces the one of its key. Durable when this returns.
+        A row whose key is there does what `on_conflict` says, or else the table's own. Durable when this returns.
 
         Raises
         ------
@@ -231,52 +235,46 @@ class Store:
         SqlError
             The rows cannot be written to the log; nothing was inserted.
         """
-        names = ", ".join(quote(c) for c in columns)
         with self._locked(name) as relation:
-            con = relation.connection
-            # through a table of the target's types, so that defaults and casts are in the log too; made outside of the
-            # transaction: with threads, DuckDB 2.0 loses what is inserted into a table that its transaction made
-            # by CREATE TABLE AS, once that is more than a row group
-            con.execute(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {relation.path} LIMIT 0")
-            con.register("new_rows", rows)
-            try:
-                with _transaction(relation):
-                    defaults = self._defaults(relation, columns)
-                    items = ", ".join([*(quote(c) for c in columns), *(f"{d} AS {quote(c)}" for c, d in defaults)])
-                    targets = ", ".join([names, *(quote(c) for c, _ in defaults)])
-                    con.execute(f"INSERT INTO taken ({targets}) SELECT {items} FROM new_rows")
-                    removed = self._replace(relation) if relation.primary_key else None
-                    con.execute(f"INSERT INTO {relation.path} SELECT * FROM taken")
-                    added = _fetch(con, "SELECT * FROM taken", relation.arrow)
-                    con.execute("DROP TABLE taken")
-                    batches = [_weigh(b, -1) for b in removed or ()] if not relation.append_only else []
-                    batches += added if relation.append_only else [_weigh(b, 1) for b in added]
-                    relation.log.prepare(relation.epoch + 1, batches)
-            except OSError as error:
-                msg = f"table {name!r}: the rows cannot be written: {(error.strerror or str(error)).lower()}"
-                raise SqlError(msg, sqlstate="53100" if error.errno == errno.ENOSPC else "58030") from error
-            finally:
-                con.unregister("new_rows")
-            relation.epoch += 1
-        return len(rows)
+            return table_writes.insert(
+                relation, rows, columns, on_conflict=on_conflict, returning=returning, timezone=timezone
+            )
 
-    def _defaults(self, relation: StoredRelation, given: Sequence[str]) -> list[tuple[str, str]]:
-        found = relation.connection.execute(
-            "SELECT column_name, column_default FROM duckdb_columns() WHERE database_name = 'durable' "
-            "AND table_name = ? AND column_default IS NOT NULL",
-            [relation.name],
-        ).fetchall()
-        return [(c, d) for c, d in found if c not in given]
+    def update(
+        self,
+        name: str,
+        assignments: Sequence[tuple[str, str | None]],
+        *,
+        alias: str,
+        condition: str | None,
+        returning: str | None = None,
+        timezone: str = "UTC",
+    ) -> Written:
+        """Give columns new values where `condition` holds, and commit; raises as `insert` does."""
+        with self._locked(name) as relation:
+            return table_writes.update(
+                relation,
+                assignments,
+                alias=alias,
+                condition=condition,
+                returning=returning,
+                timezone=timezone,
+            )
 
-    def _replace(self, relation: StoredRelation) -> list[pa.RecordBatch]:
-        """Keep the last of each key in ``taken``, take away the rows that it replaces; return those."""
-        con = relation.connection
-        keys = ", ".join(quote(k) for k in relation.primary_key)
-        same = " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
-        con.execute(f"DELETE FROM taken WHERE rowid NOT IN (SELECT max(rowid) FROM taken GROUP BY {keys})")
-        removed = _fetch(con, f"SELECT t.* FROM {relation.path} t SEMI JOIN taken n ON {same}", relation.arrow)
-        con.execute(f"DELETE FROM {relation.path} t USING taken n WHERE {same}")
-        return removed
+    def delete(
+        self,
+        name: str,
+        *,
+        alias: str,
+        condition: str | None,
+        returning: str | None = None,
+        timezone: str = "UTC",
+    ) -> Written:
+        """Take away the rows where `condition` holds, and commit; raises as `insert` does."""
+        with self._locked(name) as relation:
+            return table_writes.delete(
+                relation, alias=alias, condition=condition, returning=returning, timezone=timezone
+            )
 
     def apply(self, name: str, epoch: int, batches: Sequence[pa.RecordBatch], key: tuple[str, ...]) -> None:
         """Bring a view's rows to `epoch`: all of `batches` at once (with ``__weight`` if the view retracts).
@@ -295,7 +293,7 @@ class Store:
             con = relation.connection
             con.register("delta", delta)
             try:
-                with _transaction(relation):
+                with transaction(relation):
                     if relation.append_only:
                         con.execute(f"INSERT INTO {relation.path} SELECT * FROM delta")
                         relation.live_rows += delta.num_rows
@@ -437,37 +435,6 @@ class Subscription:
         if self._con is not None:
             self._con.close()
             self._con = None
-
-
-@contextlib.contextmanager
-def _transaction(relation: StoredRelation) -> Iterator[None]:
-    """Commit what the block writes and show what it prepared in the log, or neither."""
-    relation.connection.execute("BEGIN")
-    try:
-        yield
-        relation.connection.execute("COMMIT")
-    except BaseException:
-        relation.log.forget()
-        # a COMMIT that failed has rolled back by itself
-        with contextlib.suppress(duckdb.TransactionException):
-            relation.connection.execute("ROLLBACK")
-        raise
-    relation.log.publish()
-
-
-def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return `batch` in exactly `schema`: DuckDB's Arrow types differ in details (time zone names, JSON)."""
-    if batch.schema.equals(schema):
-        return batch
-    arrays = []
-    for column, target in zip(batch.columns, schema, strict=True):
-        array = column.storage if isinstance(column, pa.ExtensionArray) else column
-        arrays.append(array if array.type.equals(target.type) else array.cast(target.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _fetch(con: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> list[pa.RecordBatch]:
-    return [conform(b, schema) for b in con.sql(sql).to_arrow_table().to_batches() if b.num_rows]
 
 
 def _weigh(batch: pa.RecordBatch, weight: int) -> pa.RecordBatch:

@@ -24,7 +24,7 @@ def test_the_examples_work() -> None:
                 assert statement.query is not None
                 catalog.bind(statement.query)
             elif isinstance(statement, Select):
-                catalog.bind(statement.sql)
+                catalog.bind(statement.text)
             elif isinstance(statement, CreateTable | CreateView) or hasattr(statement, "watermark"):
                 catalog.run(statement.text)
     assert {CreateSink, CreateTable, CreateView, Select} <= seen

@@ -82,7 +82,7 @@ def test_create_table() -> None:
 
 
 def test_create_table_with_the_key_beside_its_column() -> None:
-    found = parse_statement("create table t (a int primary key, b int) append only")
+    found = parse_statement("create table t (a int primary key, b int) append only on conflict do nothing")
     assert isinstance(found, CreateTable)
     assert found.primary_key == ("a",)
     assert found.append_only
@@ -212,7 +212,7 @@ def test_explain_holds_a_statement_or_a_name() -> None:
     [
         ("CRATE TABLE t (a INT)", "cannot begin with 'CRATE'", "CRATE", "did you mean 'CREATE'?"),
         ("foo", "cannot begin with 'foo'", "foo", None),
-        ("DELETE FROM t", "DELETE is not supported", "DELETE", "DROP TABLE"),
+        ("MERGE INTO t", "MERGE is not supported", "MERGE", "primary key"),
         ("CREATE TEMP TABLE t (a INT)", "TEMP is not supported", "TEMP", "leave the word out"),
         ("FLUSH now", "found 'now'", "now", None),
         ("CREATE INDEX i ON t (a)", "cannot create 'INDEX'", "INDEX", "SOURCE, TABLE"),

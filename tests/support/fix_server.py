@@ -31,6 +31,10 @@ class Server:
         """Return a query's rows."""
         return [tuple(row) for row in self.db.sql(query).fetchall()]
 
+    def another(self) -> sabot.Connection:
+        """Open another session."""
+        return sabot.connect(self.db.url)
+
     def clean(self) -> None:
         """Drop everything."""
         for kind in ("sinks", "materialized views", "views", "tables", "sources"):

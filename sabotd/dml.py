@@ -1,0 +1,160 @@
+"""INSERT, UPDATE and DELETE of tables: checked as a SELECT is, written by the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from sabot.errors import SabotError, SqlError
+from sabot.schema import quote
+from sabotd.catalog_store import CatalogObject
+from sabotd.cluster import Cluster
+from sabotd.engine import PreparedInfo
+from sabotd.results import Done, plain_schema, query_error
+from sabotd.select_guard import check_select
+from sabotd.state.relation import conform
+from sabotd.state.table_writes import Written
+from sql_frontend.statements import Delete, Insert, Update
+
+
+@dataclass(frozen=True)
+class TableStatements:
+    """Carries out what changes a table's rows.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    find : callable
+        Gives the object of a name; SqlError if there is none.
+    problem : callable
+        Turns DuckDB's complaint about a query into an error with its place.
+    """
+
+    cluster: Cluster
+    find: Callable[[str, str], CatalogObject]
+    problem: Callable[[duckdb.Error, str], SabotError]
+    timezone: str = "UTC"
+
+    def run(self, statement: Insert | Update | Delete, parameters: Sequence[object]) -> Done:
+        """Write; the rows are durable when this returns."""
+        verb = type(statement).__name__.upper()
+        obj = self._table(statement, verb)
+        self._check(obj, statement)
+        try:
+            written = self._write(obj, statement, parameters)
+        except duckdb.Error as error:
+            raise query_error(error) from error
+        tag = f"INSERT 0 {written.count}" if verb == "INSERT" else f"{verb} {written.count}"
+        return Done(tag, rows=_plain(written.returned), rows_affected=written.count)
+
+    def _write(self, obj: CatalogObject, statement: Insert | Update | Delete, parameters: Sequence[object]) -> Written:
+        store = self.cluster.store
+        match statement:
+            case Insert():
+                return self._insert(obj, statement, parameters)
+            case Update(alias=alias, condition=condition, returning=returning):
+                for name, _ in statement.assignments:
+                    self._known(obj, name, statement.text)
+                return store.update(
+                    obj.name,
+                    statement.assignments,
+                    alias=alias,
+                    condition=condition,
+                    returning=returning,
+                    timezone=self.timezone,
+                )
+            case Delete(alias=alias, condition=condition, returning=returning):
+                return store.delete(
+                    obj.name, alias=alias, condition=condition, returning=returning, timezone=self.timezone
+                )
+
+    def prepare(self, statement: Insert | Update | Delete) -> PreparedInfo:
+        """Tell the columns of a statement with RETURNING."""
+        obj = self._table(statement, type(statement).__name__.upper())
+        sql = f"SELECT {statement.returning} FROM {quote(obj.name)} AS {quote(_alias(statement))} LIMIT 0"
+        with self.cluster.store.reader(self.timezone) as connection:
+            try:
+                check_select(connection, sql)
+                table = connection.sql(sql).to_arrow_table()
+            except duckdb.Error as error:
+                raise self.problem(error, sql) from error
+        return PreparedInfo(plain_schema(table.schema), pa.schema([]), is_query=True)
+
+    def _table(self, statement: Insert | Update | Delete, verb: str) -> CatalogObject:
+        obj = self.find(statement.table, statement.text)
+        if obj.kind != "table":
+            what = {"INSERT": "insert into", "UPDATE": "update", "DELETE": "delete from"}[verb]
+            msg = f"cannot {what} {obj.kind} {obj.name!r}"
+            raise SqlError(msg, hint=f"{verb} is for tables", sqlstate="42809", text=statement.text)
+        if verb != "INSERT" and self.cluster.store.relation(obj.name).append_only:
+            msg = f"rows of table {obj.name!r} are only ever added"
+            raise SqlError(msg, hint="it was created APPEND ONLY", sqlstate="42809", text=statement.text)
+        if verb != "INSERT" and any(c.name.lower() == "rowid" for c in obj.columns):
+            msg = f"{verb} of a table with a column 'rowid' is not supported"
+            raise SqlError(msg, hint="give the column another name", sqlstate="0A000", text=statement.text)
+        return obj
+
+    def _check(self, obj: CatalogObject, statement: Insert | Update | Delete) -> None:
+        """Hold the expressions to what a SELECT may do, and let DuckDB bind them before anything is locked."""
+        items = [statement.returning or "1"]
+        where = ""
+        if isinstance(statement, Update):
+            items += [f"({value})" for _, value in statement.assignments if value is not None]
+        if isinstance(statement, Update | Delete) and statement.condition is not None:
+            where = f" WHERE ({statement.condition})"
+        if items == ["1"] and not where:
+            return
+        sql = f"SELECT {', '.join(items)} FROM {quote(obj.name)} AS {quote(_alias(statement))}{where}"
+        with self.cluster.store.reader(self.timezone) as connection:
+            try:
+                check_select(connection, sql)
+                if "$" not in sql and "?" not in sql:
+                    connection.execute(f"DESCRIBE {sql}")
+            except duckdb.Error as error:
+                raise self.problem(error, sql) from error
+
+    def _known(self, obj: CatalogObject, name: str, text: str) -> None:
+        if name not in [c.name for c in obj.columns]:
+            raise self.cluster.definitions.unknown(name, "column", text)
+
+    def _insert(self, obj: CatalogObject, statement: Insert, parameters: Sequence[object]) -> Written:
+        known = [c.name for c in obj.columns]
+        columns = list(statement.columns) or known
+        for name in columns:
+            self._known(obj, name, statement.text)
+        with self.cluster.store.reader(self.timezone) as connection:
+            try:
+                check_select(connection, statement.query)
+                rows = connection.sql(statement.query, params=list(parameters) or None).to_arrow_table()
+            except duckdb.Error as error:
+                raise self.problem(error, statement.query) from error
+            except SqlError as error:
+                error.text = error.text or statement.query
+                raise
+        if not statement.columns:
+            columns = known[: rows.num_columns]
+        if rows.num_columns != len(columns):
+            msg = f"{len(columns)} columns to fill, {rows.num_columns} given"
+            raise SqlError(msg, sqlstate="42601", text=statement.text)
+        return self.cluster.store.insert(
+            obj.name,
+            rows.rename_columns(columns),
+            columns,
+            on_conflict=statement.on_conflict,
+            returning=statement.returning,
+            timezone=self.timezone,
+        )
+
+
+def _alias(statement: Insert | Update | Delete) -> str:
+    return statement.table if isinstance(statement, Insert) else statement.alias
+
+
+def _plain(table: pa.Table | None) -> pa.Table | None:
+    if table is None:
+        return None
+    schema = plain_schema(table.schema)
+    return pa.Table.from_batches([conform(b, schema) for b in table.to_batches()], schema)

@@ -1,0 +1,218 @@
+"""INSERT, UPDATE and DELETE of a stored table: its rows and its log, or neither. The caller holds its lock."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sabot.errors import SqlError
+from sabot.ids import WEIGHT
+from sabot.schema import literal, quote
+from sabotd.state.coerce import assigned
+from sabotd.state.relation import StoredRelation, conform, transaction
+
+_ROWID = "__rowid"
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many rows a statement wrote or took away, and what its RETURNING gives."""
+
+    count: int
+    returned: pa.Table | None = None
+
+
+def insert(
+    relation: StoredRelation,
+    rows: pa.Table,
+    columns: Sequence[str],
+    *,
+    on_conflict: str | None = None,
+    returning: str | None = None,
+    timezone: str = "UTC",
+) -> Written:
+    """Insert `rows` for `columns`; see `Store.insert`."""
+    con = relation.connection
+    types = {f.name: f.type for f in relation.schema}
+    ignores = (on_conflict or relation.on_conflict) == "ignore"
+    with _zone(relation, timezone):
+        # through a table of the target's types, so that defaults and casts are in the log too; made outside of the
+        # transaction: with threads, DuckDB 2.0 loses what is inserted into a table that its transaction made
+        # by CREATE TABLE AS, once that is more than a row group
+        con.execute(f"CREATE OR REPLACE TEMP TABLE __taken AS SELECT * FROM {relation.path} LIMIT 0")
+        con.register("__new_rows", rows)
+        try:
+            with _written(relation):
+                defaults = [(c, d) for c, d in _defaults(relation).items() if c not in columns]
+                values = [
+                    assigned(c, rows.schema.field(c).type, relation.arrow.field(c).type, types[c]) for c in columns
+                ]
+                items = ", ".join([*values, *(d for _, d in defaults)])
+                targets = ", ".join(quote(c) for c in [*columns, *(c for c, _ in defaults)])
+                con.execute(f"INSERT INTO __taken ({targets}) SELECT {items} FROM __new_rows")
+                removed = _resolve(relation, on_conflict or relation.on_conflict) if relation.primary_key else []
+                con.execute(f"INSERT INTO {relation.path} SELECT * FROM __taken")
+                return _finish(relation, removed, "__taken", returning, None if ignores else len(rows))
+        finally:
+            con.unregister("__new_rows")
+
+
+def _resolve(relation: StoredRelation, on_conflict: str) -> list[pa.RecordBatch]:
+    """Leave one row of each key in ``__taken``, take away the rows that these replace; return those."""
+    con = relation.connection
+    keys = ", ".join(quote(k) for k in relation.primary_key)
+    same = " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
+    if on_conflict == "ignore":
+        con.execute(f"DELETE FROM __taken WHERE rowid NOT IN (SELECT min(rowid) FROM __taken GROUP BY {keys})")
+        con.execute(f"DELETE FROM __taken n USING {relation.path} t WHERE {same}")
+        return []
+    if on_conflict == "update_if_not_null":
+        names = [f.name for f in relation.schema if f.name not in relation.primary_key]
+        last = [f"arg_max({quote(c)}, rowid) FILTER ({quote(c)} IS NOT NULL) AS {quote(c)}" for c in names]
+        merged = [f"coalesce(n.{quote(c)}, t.{quote(c)})" for c in names]
+        given = [f"n.{quote(k)}" for k in relation.primary_key]
+        order = [*relation.primary_key, *names]
+        con.execute("CREATE OR REPLACE TEMP TABLE __given AS SELECT *, rowid AS __at FROM __taken")
+        con.execute("DELETE FROM __taken")
+        con.execute(
+            f"INSERT INTO __taken ({', '.join(quote(c) for c in order)}) SELECT {', '.join([*given, *merged])} "
+            f"FROM (SELECT {', '.join([keys, *last]).replace('rowid', '__at')} FROM __given GROUP BY {keys}) n "
+            f"LEFT JOIN {relation.path} t ON {same}"
+        )
+    else:
+        con.execute(f"DELETE FROM __taken WHERE rowid NOT IN (SELECT max(rowid) FROM __taken GROUP BY {keys})")
+    removed = _fetch(relation, f"SELECT t.* FROM {relation.path} t SEMI JOIN __taken n ON {same}")
+    con.execute(f"DELETE FROM {relation.path} t USING __taken n WHERE {same}")
+    return removed
+
+
+def update(
+    relation: StoredRelation,
+    assignments: Sequence[tuple[str, str | None]],
+    *,
+    alias: str,
+    condition: str | None,
+    returning: str | None = None,
+    timezone: str = "UTC",
+) -> Written:
+    """Give columns new values (SQL expressions over the row before; None is the default) where `condition` holds."""
+    con = relation.connection
+    names = [f.name for f in relation.schema]
+    with _zone(relation, timezone):
+        changed = dict(assignments)
+        defaults = _defaults(relation)
+        values = [
+            quote(n) if n not in changed else f"({changed[n]})" if changed[n] is not None else defaults.get(n, "NULL")
+            for n in names
+        ]
+        con.execute(f"CREATE OR REPLACE TEMP TABLE __taken AS SELECT * FROM {relation.path} LIMIT 0")
+        _prepare_gone(relation)
+        with _written(relation):
+            _take_gone(relation, alias, condition)
+            removed = _fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
+            con.execute(
+                f"INSERT INTO __taken SELECT {', '.join(values)} FROM (SELECT * EXCLUDE ({_ROWID}) FROM __gone "
+                f"ORDER BY {_ROWID}) AS {quote(alias)}",
+            )
+            con.execute(f"DELETE FROM {relation.path} WHERE rowid IN (SELECT {_ROWID} FROM __gone)")
+            con.execute(f"INSERT INTO {relation.path} SELECT * FROM __taken")
+            return _finish(relation, removed, "__taken", returning, sum(b.num_rows for b in removed), alias)
+
+
+def delete(
+    relation: StoredRelation,
+    *,
+    alias: str,
+    condition: str | None,
+    returning: str | None = None,
+    timezone: str = "UTC",
+) -> Written:
+    """Take away the rows where `condition` holds; all of them without one."""
+    con = relation.connection
+    with _zone(relation, timezone):
+        _prepare_gone(relation)
+        with _written(relation):
+            _take_gone(relation, alias, condition)
+            removed = _fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
+            con.execute(f"DELETE FROM {relation.path} WHERE rowid IN (SELECT {_ROWID} FROM __gone)")
+            count = sum(b.num_rows for b in removed)
+            source = f"(SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID})"
+            return _finish(relation, removed, source, returning, count, alias, added=False)
+
+
+def _prepare_gone(relation: StoredRelation) -> None:
+    relation.connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE __gone AS SELECT rowid AS {_ROWID}, * FROM {relation.path} LIMIT 0"
+    )
+
+
+def _take_gone(relation: StoredRelation, alias: str, condition: str | None) -> None:
+    where = f" WHERE ({condition})" if condition is not None else ""
+    relation.connection.execute(f"INSERT INTO __gone SELECT rowid, * FROM {relation.path} AS {quote(alias)}{where}")
+
+
+def _finish(
+    relation: StoredRelation,
+    removed: list[pa.RecordBatch],
+    source: str,
+    returning: str | None,
+    count: int | None,
+    alias: str | None = None,
+    *,
+    added: bool = True,
+) -> Written:
+    """Put what was taken away and added into the log, and read what RETURNING asks for."""
+    new = _fetch(relation, f"SELECT * FROM {source}") if added else []
+    batches = new if relation.append_only else [*(_weigh(b, -1) for b in removed), *(_weigh(b, 1) for b in new)]
+    returned = None
+    if returning is not None:
+        sql = f"SELECT {returning} FROM {source} AS {quote(alias or relation.name)}"
+        returned = relation.connection.sql(sql).to_arrow_table()
+    relation.log.prepare(relation.epoch + 1, batches)
+    return Written(sum(b.num_rows for b in new) if count is None else count, returned)
+
+
+@contextmanager
+def _zone(relation: StoredRelation, timezone: str) -> Iterator[None]:
+    """Let the statement see times in its session's zone."""
+    if timezone == "UTC":
+        yield
+        return
+    relation.connection.execute(f"SET TimeZone = {literal(timezone)}")
+    try:
+        yield
+    finally:
+        relation.connection.execute("SET TimeZone = 'UTC'")
+
+
+@contextmanager
+def _written(relation: StoredRelation) -> Iterator[None]:
+    try:
+        with transaction(relation):
+            yield
+    except OSError as error:
+        msg = f"table {relation.name!r}: the rows cannot be written: {(error.strerror or str(error)).lower()}"
+        raise SqlError(msg, sqlstate="53100" if error.errno == errno.ENOSPC else "58030") from error
+    relation.epoch += 1
+
+
+def _defaults(relation: StoredRelation) -> dict[str, str]:
+    found = relation.connection.execute(
+        "SELECT column_name, column_default FROM duckdb_columns() WHERE database_name = 'durable' "
+        "AND table_name = ? AND column_default IS NOT NULL",
+        [relation.name],
+    ).fetchall()
+    return dict(found)
+
+
+def _fetch(relation: StoredRelation, sql: str) -> list[pa.RecordBatch]:
+    table = relation.connection.sql(sql).to_arrow_table()
+    return [conform(b, relation.arrow) for b in table.to_batches() if b.num_rows]
+
+
+def _weigh(batch: pa.RecordBatch, weight: int) -> pa.RecordBatch:
+    return batch.append_column(WEIGHT, pa.repeat(pa.scalar(weight, pa.int32()), batch.num_rows))

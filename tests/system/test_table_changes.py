@@ -1,0 +1,61 @@
+"""Views over tables that are inserted into, updated and deleted from: DuckDB's batch answer at every flush."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import duckdb
+import pytest
+
+from sabot.errors import SqlError
+from tests.support.fix_server import Server
+
+_QUERIES = (
+    "SELECT * FROM t WHERE v > 3",
+    "SELECT k, count(*) AS n, sum(v) AS s, min(v) AS low, max(name) AS high FROM t GROUP BY k",
+    "SELECT a.k, a.v, b.v AS w FROM t a JOIN t b ON a.k = b.v",
+)
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "key"), [(1, ""), (2, ", PRIMARY KEY (id)"), (4, ""), (7, ", PRIMARY KEY (id)")]
+)
+def test_views_follow_every_change(server: Server, parallelism: int, key: str) -> None:
+    rng = random.Random(parallelism * 10 + len(key))
+    mirror = duckdb.connect()
+    mirror.execute("CREATE TABLE t (id INT, k INT, v INT, name VARCHAR)")
+    server.run(f"SET parallelism = {parallelism}", f"CREATE TABLE t (id INT, k INT, v INT, name VARCHAR{key})")
+    for i, query in enumerate(_QUERIES):
+        server.run(f"CREATE MATERIALIZED VIEW v{i} AS {query}")
+    server.run("RESET parallelism")
+    for turn in range(4):
+        values = [(turn * 10 + i, rng.randrange(4), rng.randrange(6), f"n{rng.randrange(3)}") for i in range(8)]
+        rows = ", ".join("(" + ", ".join("NULL" if v == 5 else repr(v) for v in row) + ")" for row in values)
+        low = rng.randrange(6)
+        for statement in (
+            f"INSERT INTO t VALUES {rows.replace('(NULL,', '(5,')}",
+            f"UPDATE t SET v = coalesce(v, 0) + 1, k = v WHERE v < {low} OR k IS NULL",
+            f"DELETE FROM t WHERE id % 7 = {low}",
+        ):
+            server.run(statement)
+            mirror.execute(statement)
+        server.run("FLUSH")
+        for i, query in enumerate(_QUERIES):
+            assert Counter(server.rows(f"SELECT * FROM v{i}")) == Counter(mirror.execute(query).fetchall()), query
+
+
+def test_returning_and_refusals(server: Server) -> None:
+    server.run("CREATE TABLE t (a INT, b INT DEFAULT 3)", "CREATE TABLE log (a INT) APPEND ONLY")
+    assert server.rows("INSERT INTO t (a) VALUES (1), (2) RETURNING a + b AS c") == [(4,), (5,)]
+    assert server.rows("UPDATE t SET b = a WHERE a = 2 RETURNING *") == [(2, 2)]
+    assert server.rows("DELETE FROM t WHERE b = 3 RETURNING a") == [(1,)]
+    for text, message in (
+        ("UPDATE log SET a = 1", "only ever added"),
+        ("DELETE FROM nowhere", "does not exist"),
+        ("UPDATE t SET z = 1", "column 'z' does not exist"),
+        ("UPDATE t SET a = getenv('HOME')", "getenv"),
+        ("DELETE FROM t WHERE z = 1", "column 'z' does not exist"),
+    ):
+        with pytest.raises(SqlError, match=message):
+            server.run(text)
