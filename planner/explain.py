@@ -22,7 +22,7 @@ from planner.logical import (
     Window,
 )
 from planner.render import render
-from planner.streaming_plan import StreamNode
+from planner.stream_node import StreamNode
 from planner.task_spec import (
     FinalAggOp,
     JoinOp,

@@ -28,15 +28,15 @@ from planner.operator_work import PythonWork
 from planner.optimizer import optimize
 from planner.plan import PlannedJob, build_job_graph, build_spec, operator_type
 from planner.sql import select_sql
-from planner.streaming_plan import (
+from planner.stream_node import (
     ORDERLESS_CONNECTORS,
     SinkTarget,
     StreamInput,
     StreamNode,
-    StreamPlanner,
     column_specs,
     travelling,
 )
+from planner.streaming_plan import StreamPlanner
 from planner.task_spec import PythonOp, SqlOp, UnionOp
 from planner.tree import unique_nodes
 from sabot.errors import PlanError

@@ -12,7 +12,8 @@ from planner.explain import Counts, explain_job
 from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
 from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, schema_of
 from planner.optimizer import optimize
-from planner.streaming_plan import SinkTarget, StreamNode, StreamPlanner
+from planner.stream_node import SinkTarget, StreamNode
+from planner.streaming_plan import StreamPlanner
 from planner.task_spec import (
     EdgeOutput,
     EdgeSpec,

@@ -7,10 +7,9 @@ An input states the distribution it requires; whether that means an exchange is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from planner.aggregates import by_order, key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
-from planner.carried import StreamKey, carried, is_identity, only_renames, result_distribution, still_monotone
+from planner.carried import carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
@@ -33,18 +32,26 @@ from planner.logical import (
     schema_of,
 )
 from planner.panes import partial_sql
-from planner.render import as_declared, motion_type, render
+from planner.render import as_declared, render
 from planner.rules.prune_columns import watermark_columns
 from planner.sql import select_sql
+from planner.stream_node import (
+    ORDERLESS_CONNECTORS,
+    SINGLE_TASK_CONNECTORS,
+    SinkTarget,
+    StreamInput,
+    StreamNode,
+    column_specs,
+    partition_bounds,
+    travelling,
+)
 from planner.task_spec import (
     CloseFilterOp,
-    Columns,
     ColumnSpec,
     FinalAggOp,
     JoinOp,
     LogSourceOp,
     MaterializeOp,
-    Operator,
     PartialAggOp,
     RecomputeOp,
     SinkOp,
@@ -56,74 +63,6 @@ from planner.tree import consumer_counts, unique_nodes
 from sabot.errors import PlanError
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import Field, Schema, quote
-
-
-@dataclass(frozen=True, eq=False)
-class StreamInput:
-    """An operator's input, and how that operator requires its rows to lie."""
-
-    node: StreamNode
-    requires: Distribution
-
-
-@dataclass(frozen=True, eq=False)
-class StreamNode:
-    """One streaming operator with its derived properties; compared by identity, shared by its consumers."""
-
-    op: Operator
-    inputs: tuple[StreamInput, ...]
-    schema: Schema
-    changelog: Changelog
-    stream_key: StreamKey
-    distribution: Distribution
-    parallelism: int
-    pinned: bool = False
-    stateful: bool = False
-    monotone: Monotone | None = None
-    """Of a retracting stream, if its rows never go but only grow or shrink."""
-    inserts_only: bool = False
-    """Rows carry ``__weight``, but it is always 1: whoever reads them may leave it out."""
-
-    @property
-    def retracting(self) -> bool:
-        """Whether rows carry ``__weight``."""
-        return self.changelog is Changelog.RETRACT
-
-    @property
-    def columns(self) -> Columns:
-        """The columns as they travel, ``__weight`` included."""
-        return travelling(self.schema, weighted=self.retracting)
-
-
-@dataclass(frozen=True)
-class SinkTarget:
-    """Where a sink writes: the connector of CREATE SINK with its options and format."""
-
-    relation: str
-    connector: str
-    options: dict[str, str] = field(default_factory=dict)
-    format: str | None = None
-
-
-SINGLE_TASK_CONNECTORS = ("file", "print")
-"""Sinks whose output is one thing: written by one task."""
-ORDERLESS_CONNECTORS = ("blackhole",)
-"""Sinks that nobody reads the order of changes from."""
-
-
-def column_specs(schema: Schema) -> Columns:
-    """Return `schema` as plain columns, in the types in which they travel between tasks."""
-    return tuple(ColumnSpec(f.name, motion_type(f.type)) for f in schema)
-
-
-def travelling(schema: Schema, *, weighted: bool) -> Columns:
-    """Return `schema` as columns between tasks, with ``__weight`` last where rows may be retracted."""
-    return column_specs(schema) + ((ColumnSpec(WEIGHT, "INTEGER"),) if weighted else ())
-
-
-def partition_bounds(options: Mapping[str, str]) -> tuple[str, ...]:
-    """Return where the ranges of a sink that is partitioned by range begin, the first left out."""
-    return tuple(b.strip() for b in options.get("partition_bounds", "").split(",") if b.strip())
 
 
 class StreamPlanner:

@@ -13,7 +13,7 @@ from planner.job_graph import JobGraph, OperatorType, StreamOperatorNode
 from planner.logical import Emit, Query, Relation, Scan
 from planner.operator_work import ConnectorWork, PythonWork, RelationWork, SqlWork
 from planner.plan import PlannedJob
-from planner.streaming_plan import SinkTarget
+from planner.stream_node import SinkTarget
 from planner.task_spec import SinkOp
 from sabot.errors import PlanError, Span, SqlError
 from sabot.ids import JobId

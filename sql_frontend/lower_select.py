@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlglot import exp
 
-from planner.logical import AggCall, Aggregate, LogicalNode, OrderBy, Union, Unnest, schema_of
+from planner.logical import LogicalNode, OrderBy, Unnest, schema_of
 from sql_frontend import build
-from sql_frontend.calls import AGGREGATES, GROUPING, Aggregation, WindowUse, call_type
+from sql_frontend.calls import AGGREGATES, Aggregation, WindowUse
+from sql_frontend.lower_aggregates import LIST, UNNAMED, Item, aggregated
 from sql_frontend.lower_rows import cut, in_place, numbered, rewritten, with_windows
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import PLACEHOLDER, WINDOW, Resolver
+from sql_frontend.resolver import PLACEHOLDER, Resolver
 from sql_frontend.scope import OUTER, Bound, Column, Pending, Scope, folded, matching
 from sql_frontend.subqueries import attached, is_outer, keyed
 
@@ -41,17 +41,6 @@ _NAMED_BY_CLASS: dict[type[exp.Expr], str] = {
     exp.Replace: "replace",
     exp.Array: "array",
 }
-UNNAMED = "?column?"
-"""PostgreSQL's name of a column that has none."""
-
-
-@dataclass
-class _Item:
-    """One column of the select list. `explicit`: the user named it, by AS or by selecting a column."""
-
-    name: str
-    expression: exp.Expression
-    explicit: bool
 
 
 def check_clauses(query: exp.Expr, handled: frozenset[str], origin: Origin) -> None:
@@ -150,7 +139,7 @@ class _Select:
         columns = tuple(Column(n, f, types[f]) for n, f in zip(names, visible, strict=True))
         return Bound(node, columns, pairs, residual, empty, one_row)
 
-    def _visible(self) -> list[_Item]:
+    def _visible(self) -> list[Item]:
         """The select list; functions that give rows are taken out of it and stand for a column each."""
         items = _select_list(self.select, self.resolver, self._rows_of)
         if self.lists and (self.select.args.get("distinct") or _limits(self.select)):
@@ -180,7 +169,7 @@ class _Select:
         for i, item in enumerate(self.items):
             if item.expression == expression:
                 return i
-        self.items.append(_Item("beside", expression, explicit=False))
+        self.items.append(Item("beside", expression, explicit=False))
         return len(self.items) - 1
 
     def _named(self, node: exp.Expr) -> exp.Expression:
@@ -249,7 +238,7 @@ class _Select:
         node = attached(node, below, self.origin)
         passing = {f for p in above for f in p.fields}
         node, change = aggregated(node, sets, self.calls, self.items, self.scope, passing)
-        self.items = [_Item(i.name, change(i.expression), i.explicit) for i in self.items]
+        self.items = [Item(i.name, change(i.expression), i.explicit) for i in self.items]
         self.having = change(self.having) if self.having is not None else None
         self.qualify = change(self.qualify) if self.qualify is not None else None
         self.uses = [rewritten(u, change) for u in self.uses]
@@ -311,10 +300,6 @@ class _Select:
         return build.project(node, [(f, build.column(f)) for f in fields], self.origin)
 
 
-LIST = "\x03"
-"""Begins the column names that stand for an element of a list in the select list."""
-
-
 def _limits(select: exp.Select) -> bool:
     return select.args.get("limit") is not None or select.args.get("offset") is not None
 
@@ -332,8 +317,8 @@ def _renamed(residual: exp.Expression, fields: Mapping[str, str]) -> exp.Express
 
 def _select_list(
     select: exp.Select, resolver: Resolver, rows_of: Callable[[exp.Expr], exp.Expression | None]
-) -> list[_Item]:
-    items: list[_Item] = []
+) -> list[Item]:
+    items: list[Item] = []
     scope, origin = resolver.scope, resolver.origin
     for node in select.expressions:
         if isinstance(node, exp.Star):
@@ -344,20 +329,20 @@ def _select_list(
             items += _relation_star(node, resolver)
         elif isinstance(node, exp.Dot) and isinstance(node.expression, exp.Star):
             value = resolver(node.this)
-            items += [_Item(n, e, explicit=True) for n, e in resolver.struct_fields(value, node)]
+            items += [Item(n, e, explicit=True) for n, e in resolver.struct_fields(value, node)]
         elif isinstance(node, exp.Alias):
             value = rows_of(node.this) or resolver(node.this)
-            items.append(_Item(folded(node.args["alias"]), value, explicit=True))
+            items.append(Item(folded(node.args["alias"]), value, explicit=True))
         elif isinstance(node, exp.Aliases):
             raise origin.unsupported("several names for one expression", node)
         else:
             name = _implied_name(node)
             named_column = isinstance(node, (exp.Column, exp.Dot))
-            items.append(_Item(name, rows_of(node) or resolver(node), explicit=named_column))
+            items.append(Item(name, rows_of(node) or resolver(node), explicit=named_column))
     return items
 
 
-def _star(columns: Sequence[Column], excluded: Sequence[exp.Expr], scope: Scope) -> list[_Item]:
+def _star(columns: Sequence[Column], excluded: Sequence[exp.Expr], scope: Scope) -> list[Item]:
     left_out: set[str] = set()
     for name in excluded:
         identifier = name.this if isinstance(name, exp.Column) else name
@@ -366,17 +351,17 @@ def _star(columns: Sequence[Column], excluded: Sequence[exp.Expr], scope: Scope)
             msg = f"column {folded(identifier)!r} does not exist"
             raise scope.origin.error(msg, name, sqlstate="42703")
         left_out |= {c.name for c in found}
-    return [_Item(c.name, build.column(c.field), explicit=True) for c in columns if c.name not in left_out]
+    return [Item(c.name, build.column(c.field), explicit=True) for c in columns if c.name not in left_out]
 
 
-def _relation_star(node: exp.Column, resolver: Resolver) -> list[_Item]:
+def _relation_star(node: exp.Column, resolver: Resolver) -> list[Item]:
     scope = resolver.scope
     identifier = node.args["table"]
     relation = scope.relation(folded(identifier))
     if relation is None:
         column, _ = scope.resolve([identifier], node)
         value: exp.Expression = build.column(column.field)
-        return [_Item(n, e, explicit=True) for n, e in resolver.struct_fields(value, node)]
+        return [Item(n, e, explicit=True) for n, e in resolver.struct_fields(value, node)]
     columns = [c for c in relation.columns if not c.hidden]
     return _star(columns, node.this.args.get("except_") or (), scope)
 
@@ -401,9 +386,7 @@ def _implied_name(node: exp.Expr) -> str:
     return _NAMED_BY_CLASS.get(type(node), UNNAMED)
 
 
-def _grouping_sets(
-    group: exp.Group, select: exp.Select, items: list[_Item], scope: Scope
-) -> list[list[exp.Expression]]:
+def _grouping_sets(group: exp.Group, select: exp.Select, items: list[Item], scope: Scope) -> list[list[exp.Expression]]:
     """Return the keys of each grouping set; a plain GROUP BY is one."""
     origin = scope.origin
     for key, value in group.args.items():
@@ -422,7 +405,7 @@ def _grouping_sets(
     return sets
 
 
-def _choices(node: exp.Expr, items: list[_Item], resolver: Resolver) -> list[list[exp.Expression]]:
+def _choices(node: exp.Expr, items: list[Item], resolver: Resolver) -> list[list[exp.Expression]]:
     """Return the sets that one element of GROUP BY stands for."""
 
     def keys(part: exp.Expr) -> list[exp.Expression]:
@@ -450,10 +433,10 @@ _MANY_SETS = 128
 _WIDE_CUBE = 7
 
 
-def _group_key(node: exp.Expr, items: list[_Item], resolver: Resolver) -> exp.Expression:
+def _group_key(node: exp.Expr, items: list[Item], resolver: Resolver) -> exp.Expression:
     """GROUP BY 2 is the second item; a plain name is a column of FROM, or else the name of an item."""
     scope = resolver.scope
-    item: _Item | None = None
+    item: Item | None = None
     if isinstance(node, exp.Literal) and not node.is_string:
         position = int(node.name) if node.name.isdigit() else 0
         if not 1 <= position <= len(items):
@@ -474,154 +457,3 @@ def _group_key(node: exp.Expr, items: list[_Item], resolver: Resolver) -> exp.Ex
 
 def _has_aggregate(expression: exp.Expression) -> bool:
     return any(c.name.startswith(PLACEHOLDER) for c in expression.find_all(exp.Column))
-
-
-def aggregated(
-    node: LogicalNode,
-    sets: Sequence[Sequence[exp.Expression]],
-    calls: Sequence[Aggregation],
-    items: Sequence[_Item],
-    scope: Scope,
-    passing: set[str],
-) -> tuple[LogicalNode, Callable[[exp.Expression], exp.Expression]]:
-    """Return the aggregate over a projection of keys and arguments, and what rewrites an expression to its fields.
-
-    Fields in `passing` and window functions are left as they are.
-    """
-    inputs = _Inputs()
-    key_fields: list[str] = []
-    by_key: list[tuple[exp.Expression, str]] = []
-    for key in (k for s in sets for k in s):
-        wanted = next((i.name for i in items if i.explicit and i.expression == key), UNNAMED)
-        field = inputs.add(key, key.name if isinstance(key, exp.Column) else wanted.replace(UNNAMED, "key"))
-        if field not in key_fields:
-            key_fields.append(field)
-            by_key.append((key, field))
-    real = [(i, c) for i, c in enumerate(calls) if c.function != GROUPING]
-    prepared = []
-    for _, c in real:
-        arguments = [inputs.add(a, a.name or "argument") for a in c.arguments]
-        flag = inputs.add(c.condition, "condition") if c.condition is not None else None
-        order = tuple(
-            OrderBy(inputs.add(o.expression, o.expression.name or "sort"), o.descending, o.nulls_first) for o in c.order
-        )
-        prepared.append((arguments, flag, order))
-    before = build.project(node, inputs.items or [_first_field(node)], scope.origin)
-    types = build.types_by_field(before)
-    replaced: dict[str, str] = {}
-    agg_calls: list[AggCall] = []
-    for (i, call), (arguments, flag, order) in zip(real, prepared, strict=True):
-        placeholder = Resolver.placeholder(i)
-        named = next((it.name for it in items if it.explicit and it.expression.name == placeholder), None)
-        name = build.fresh(named or _call_name(call), [*key_fields, *(c.name for c in agg_calls)])
-        type_ = call_type(call, [types[a] for a in arguments], scope.origin)
-        first = arguments[0] if arguments else None
-        agg_calls.append(
-            AggCall(name, call.function, first, type_, call.distinct, flag, tuple(arguments[1:]), call.constants, order)
-        )
-        replaced[placeholder] = name
-    groupings = [(i, c) for i, c in enumerate(calls) if c.function == GROUPING]
-    after: LogicalNode
-    if len(sets) == 1 and not groupings:
-        after = Aggregate(before, tuple(key_fields), tuple(agg_calls))
-    else:
-        fields_of = dict(by_key)
-        told: list[tuple[str, list[str]]] = []
-        for i, call in groupings:
-            name = build.fresh(GROUPING, [*key_fields, *(c.name for c in agg_calls), *(n for n, _ in told)])
-            missing = next((a for a in call.arguments if a not in fields_of), None)
-            if missing is not None:
-                msg = "the arguments of grouping must be in GROUP BY"
-                raise scope.origin.error(msg, call.node, sqlstate="42803")
-            told.append((name, [fields_of[a] for a in call.arguments]))
-            replaced[Resolver.placeholder(i)] = name
-        branches = [
-            _grouping_set(before, [inputs.add(k, "key") for k in s], key_fields, agg_calls, told, scope.origin)
-            for s in sets
-        ]
-        after = Union(tuple(branches)) if len(branches) > 1 else branches[0]
-    return after, lambda e: _above(e, by_key, replaced, passing, scope)
-
-
-def _grouping_set(
-    before: LogicalNode,
-    keys: Sequence[str],
-    all_keys: Sequence[str],
-    calls: Sequence[AggCall],
-    told: Sequence[tuple[str, list[str]]],
-    origin: Origin,
-) -> LogicalNode:
-    """One grouping set: NULL for the keys that are not in it, and what grouping(...) says of that."""
-    types = build.types_by_field(before)
-    own = tuple(dict.fromkeys(keys))
-    node = Aggregate(before, own, tuple(calls))
-    items: list[tuple[str, exp.Expression]] = []
-    for key in all_keys:
-        null = exp.Cast(this=exp.Null(), to=exp.DataType(this=exp.DType.USERDEFINED, kind=types[key]))
-        items.append((key, build.column(key) if key in own else null))
-    items += [(c.name, build.column(c.name)) for c in calls]
-    for name, arguments in told:
-        bits = sum((a not in own) << (len(arguments) - 1 - i) for i, a in enumerate(arguments))
-        whole = exp.Cast(this=exp.Literal.number(bits), to=exp.DataType.build("INT"))
-        items.append((name, whole))
-    return build.project(node, items, origin)
-
-
-def _first_field(node: LogicalNode) -> tuple[str, exp.Expression]:
-    """count(*) alone reads no field, but a projection needs one."""
-    field = schema_of(node)[0].name
-    return field, build.column(field)
-
-
-class _Inputs:
-    """The fields that an aggregate reads, each expression once."""
-
-    def __init__(self) -> None:
-        self.items: list[tuple[str, exp.Expression]] = []
-
-    def add(self, expression: exp.Expression, wanted: str) -> str:
-        """Return the field of `expression`; a new one is called `wanted` if that is free."""
-        for field, known in self.items:
-            if known == expression:
-                return field
-        field = build.fresh(wanted, [f for f, _ in self.items])
-        self.items.append((field, expression))
-        return field
-
-
-def _call_name(call: Aggregation) -> str:
-    if call.argument is None:
-        return "count"
-    inner = call.argument.name
-    return f"{call.function}_{inner}" if inner and isinstance(call.argument, (exp.Column, exp.Dot)) else call.function
-
-
-def _above(
-    expression: exp.Expression,
-    keys: Sequence[tuple[exp.Expression, str]],
-    calls: Mapping[str, str],
-    allowed: set[str],
-    scope: Scope,
-) -> exp.Expression:
-    """Rewrite an expression over the aggregate's input to one over its output."""
-    for key, field in keys:
-        if expression == key:
-            column = build.column(field)
-            start = expression.find(exp.Identifier)
-            if start is not None and start.meta_get("start") is not None:
-                column.this.meta.update(start.meta)
-            return column
-    if isinstance(expression, exp.Column):
-        name = calls.get(expression.name)
-        if name is not None:
-            return build.column(name)
-        if expression.name in allowed or expression.name.startswith((WINDOW, LIST)):
-            return expression.copy()
-        shown = next((c.name for c in scope.columns if c.field == expression.name), expression.name)
-        msg = f"column {shown!r} must be in GROUP BY or inside an aggregate function"
-        raise scope.origin.error(msg, expression, hint=f"add it to GROUP BY, or write max({shown})", sqlstate="42803")
-    copy = expression.copy()
-    for child in list(copy.iter_expressions()):
-        if not isinstance(child, (exp.Identifier, exp.DataType, exp.Var)):
-            child.replace(_above(child, keys, calls, allowed, scope))
-    return copy

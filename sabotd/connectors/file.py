@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cython_shuffle.placed import RangePartitioner
 from planner.job_columns import columns_schema
-from planner.streaming_plan import partition_bounds
+from planner.stream_node import partition_bounds
 from planner.task_spec import SinkOp, SourceOp
 from sabot.errors import ConnectorError, ShuffleError, SqlError
 from sabotd.connectors.base import Connector, OptionSpec, SinkWriter
