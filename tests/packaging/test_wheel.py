@@ -77,3 +77,10 @@ def test_sql_runs_from_an_empty_folder(installed, tmp_path):
     out = run(installed / "bin" / "sabot", "--format", "csv", "-c", script, cwd=tmp_path)
     assert out.splitlines()[-2:] == ["s", "3"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_runs_from_an_empty_folder(installed, tmp_path):
+    out = run(installed / "bin" / "python", "-m", "repl.demo", "--seconds", "1", "--rate", "20000", cwd=tmp_path)
+    assert "EXPLAIN ANALYZE hot_auctions" in out
+    assert "HASH by window_start, auction, tasks 2 x 2" in out
+    assert list(tmp_path.iterdir()) == []
