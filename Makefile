@@ -16,7 +16,7 @@ help: ## this list
 
 setup: $(VENV)/.kernels ## a .venv with everything in it, kernels compiled; quick when up to date
 
-$(VENV)/.installed: pyproject.toml scripts/setup.sh
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh $(VENV)
 	@touch $@
 

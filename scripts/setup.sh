@@ -43,4 +43,4 @@ echo "installing the project and its tools into $venv"
 pip="$venv/bin/python -m pip --quiet --disable-pip-version-check"
 $pip install "setuptools>=77" "wheel>=0.45" "cython>=3.3,<3.4"
 # compat: a plain path entry, which starts faster than an import hook and which type checkers read
-$pip install --no-build-isolation --config-settings editable_mode=compat --editable ".[dev]"
+$pip install --no-build-isolation --config-settings editable_mode=compat --constraint constraints.txt --editable ".[dev]"

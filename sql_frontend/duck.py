@@ -66,9 +66,19 @@ def try_statement(sql: str) -> None:
 
 @functools.cache
 def functions() -> dict[str, tuple[str, bool]]:
-    """Return DuckDB's functions by name: their type (scalar, aggregate, macro, ...) and whether they are pure."""
+    """Return DuckDB's functions by name: their type (scalar, aggregate, macro, ...) and whether they are pure.
+
+    DuckDB calls a function of a time "consistent within a query" when it looks at the session's time zone. That is
+    UTC in every task, so such a function is pure here; one that takes no time (now(), txid_current()) is not.
+    """
     query = """
-        SELECT function_name, min(function_type), bool_and(coalesce(stability, 'CONSISTENT') = 'CONSISTENT')
+        SELECT function_name, min(function_type), bool_and(
+            coalesce(stability, 'CONSISTENT') = 'CONSISTENT'
+            OR stability = 'CONSISTENT_WITHIN_QUERY' AND (
+                function_name = 'make_timestamptz'
+                OR len(list_filter(parameter_types, lambda t: regexp_matches(t, '^(TIME|DATE)'))) > 0
+            )
+        )
         FROM duckdb_functions() GROUP BY function_name
     """
     with _lock:

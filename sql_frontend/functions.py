@@ -126,7 +126,7 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
     kind, pure = known[name]
     if kind not in ("scalar", "macro"):
         raise origin.unsupported(f"{kind} function {name!r}", call)
-    if not pure or name in _HIDDEN:
+    if not pure or name in _HIDDEN or (name == "age" and len(args) == 1):  # age(t) counts from today
         hint = "a view is a function of its rows: the same rows must give the same answer"
         raise origin.unsupported(f"function {name!r}", call, hint=hint)
     return function(name, *args, like=call)
