@@ -197,7 +197,10 @@ def _join(node: Join) -> _Closing:
         for lk, rk in zip(node.left_keys, node.right_keys, strict=True)
     )
     bounds = {**left.bounds, **right.bounds}
-    if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI):
+    if node.temporal:
+        # a row that has come has its partners: it waits for nothing
+        return _Closing(joined, left.bounds, complete=left.complete, gated=left.gated)
+    if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI) or node.asof is not None:
         bounds = left.bounds
     elif node.kind is JoinKind.RIGHT:
         bounds = right.bounds

@@ -34,6 +34,7 @@ from planner.task_spec import (
     SinkOp,
     SourceOp,
     SqlOp,
+    TemporalJoinOp,
 )
 from planner.tree import children, consumer_counts
 from sabot.ids import OperatorId
@@ -119,7 +120,10 @@ def _logical_line(node: LogicalNode) -> str:
             pairs = ", ".join(f"{a} = {b}" for a, b in zip(node.left_keys, node.right_keys, strict=True))
             residual = f" and {render(node.residual)}" if node.residual is not None else ""
             kind = "Join" if node.kind is JoinKind.INNER else f"{node.kind.value.capitalize()} join"
-            return f"{kind} on {pairs or 'true'}{residual}"
+            if node.asof is not None:
+                residual = f" and {node.asof.left} {node.asof.sign} {node.asof.right}"
+            how = " as of arrival" if node.temporal else " as of the nearest" if node.asof is not None else ""
+            return f"{kind}{how} on {pairs or 'true'}{residual}"
         case Over(partition=partition, calls=over_calls):
             by = f" by {', '.join(partition)}" if partition else ""
             where = f" where {render(node.condition)}" if node.condition is not None else ""
@@ -203,7 +207,10 @@ def _details(node: StreamNode) -> list[str]:
         case FinalAggOp(result_sql=results, close_column=close):
             shown = [f"result {', '.join(results)}"] if results else []
             return shown + ([f"closed by {close}"] if close else [])
-        case JoinOp(left_keys=left, right_keys=right, residual_sql=residual):
+        case (
+            JoinOp(left_keys=left, right_keys=right, residual_sql=residual)
+            | TemporalJoinOp(left_keys=left, right_keys=right, residual_sql=residual)
+        ):
             pairs = ", ".join(f"{a} = {b}" for a, b in zip(left, right, strict=True))
             return [f"on {pairs or 'true'}" + (f" and {residual}" if residual else "")]
         case _:

@@ -23,6 +23,7 @@ from planner.task_spec import (
     SourceOp,
     SqlOp,
     TaskSpec,
+    TemporalJoinOp,
     UnionOp,
 )
 from sabot.ids import ROW_WATERMARK, WEIGHT
@@ -55,6 +56,8 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return _weighted(op.columns, weighted=True)
         case JoinOp():
             return _weighted(op.columns, any(op.weighted))
+        case TemporalJoinOp():
+            return _weighted(op.columns, op.weighted[0])
         case CloseFilterOp():
             return columns_schema(op.columns)
         case MaterializeOp() | SinkOp():

@@ -51,6 +51,7 @@ class OperatorType(enum.Enum):
     PARTIAL_AGG = "partial_agg"
     FINAL_AGG = "final_agg"
     RECOMPUTE = "recompute"
+    TEMPORAL_JOIN = "temporal_join"
     CLOSE_FILTER = "close_filter"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.aggregates import call_sql, order_sql
-from planner.logical import Join, OrderBy, Over, OverCall, schema_of
+from planner.logical import Join, JoinKind, OrderBy, Over, OverCall, schema_of
 from planner.render import as_declared, motion_type, render
 from sabot.schema import quote
 
@@ -24,6 +24,25 @@ def join_sql(node: Join) -> str:
     on = " AND ".join(parts) or "true"
     names = ", ".join(quote(f.name) for f in schema_of(node))
     return f"SELECT {names} FROM input l {node.kind.value.upper()} JOIN input_1 r ON {on}"
+
+
+def asof_sql(node: Join) -> str:
+    """Return the statement of a join with the nearest row over ``input`` and ``input_1``.
+
+    Of right rows that are equally near the least by its other columns is taken.
+    """
+    assert node.asof is not None
+    near = node.asof
+    places = [*node.right_keys, near.right]
+    others = [f.name for f in schema_of(node.right) if f.name not in places]
+    by = ", ".join(map(quote, places))
+    order = ", ".join(map(quote, [*places, *others]))
+    parts = [f"l.{quote(a)} = r.{quote(b)}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
+    parts.append(f"l.{quote(near.left)} {near.sign} r.{quote(near.right)}")
+    names = ", ".join(quote(f.name) for f in schema_of(node))
+    left = "LEFT " if node.kind is JoinKind.LEFT else ""
+    right = f"(SELECT DISTINCT ON ({by}) * FROM input_1 ORDER BY {order})"
+    return f"SELECT {names} FROM input l ASOF {left}JOIN {right} r ON {' AND '.join(parts)}"
 
 
 def over_sql(node: Over) -> str:

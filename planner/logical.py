@@ -179,10 +179,21 @@ class JoinKind(enum.Enum):
 
 
 @dataclass(frozen=True)
+class AsOf:
+    """``left sign right`` (>=, >, <= or <): of the rows that it holds for, the one whose `right` is nearest."""
+
+    left: str
+    sign: str
+    right: str
+
+
+@dataclass(frozen=True)
 class Join:
     """Equi-join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`; keys may be none.
 
-    Output fields are the left's, then (but for SEMI and ANTI) the right's; their names do not clash.
+    Output fields are the left's, then (but for SEMI and ANTI) the right's; their names do not clash. A join that is
+    `temporal` or has an `asof` is INNER or LEFT: each left row meets the right side as it is when the row comes, and
+    keeps what it met; or it meets the one right row that `asof` finds nearest.
     """
 
     left: LogicalNode
@@ -191,6 +202,8 @@ class Join:
     right_keys: tuple[str, ...]
     residual: exp.Expression | None = None
     kind: JoinKind = JoinKind.INNER
+    temporal: bool = False
+    asof: AsOf | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ An input states the distribution it requires; whether that means an exchange is 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from planner.aggregates import by_order, key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
 from planner.carried import carried, is_identity, only_renames, result_distribution, still_monotone
@@ -60,6 +61,7 @@ from planner.task_spec import (
     UnionOp,
 )
 from planner.tree import consumer_counts, unique_nodes
+from planner.versioned_joins import asof_join, temporal_join
 from sabot.errors import PlanError
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import Field, Schema, quote
@@ -95,6 +97,8 @@ class StreamPlanner:
         self._asked_broadcast = broadcast
         self._narrowed: dict[int, StreamNode] = {}
         self._consumers = consumer_counts(root)
+        # what is there when a view is made counts as there before: both snapshots are of the first epoch
+        self._whole_snapshots = any(isinstance(n, Join) and n.temporal for n in unique_nodes(root))
         self._planned: dict[LogicalNode, StreamNode] = {}
         self._unweighted: dict[int, StreamNode] = {}
 
@@ -134,6 +138,8 @@ class StreamPlanner:
                 return self._stateless(node)
             case Aggregate():
                 return self._aggregate(node)
+            case Join() if node.temporal or node.asof is not None:
+                return self._versioned_join(node)
             case Join(kind=JoinKind.INNER):
                 return self._join(node)
             case Join():
@@ -153,7 +159,7 @@ class StreamPlanner:
             key = None
         if relation.kind is not RelationKind.SOURCE:
             return StreamNode(
-                LogSourceOp(relation.name, column_specs(fields), weighted=not relation.append_only),
+                LogSourceOp(relation.name, column_specs(fields), not relation.append_only, self._whole_snapshots),
                 (),
                 fields,
                 Changelog.APPEND_ONLY if relation.append_only else Changelog.RETRACT,
@@ -392,6 +398,12 @@ class StreamPlanner:
             parallelism,
             stateful=True,
         )
+
+    def _versioned_join(self, node: Join) -> StreamNode:
+        left, right = self._rows(node.left), self._rows(node.right)
+        # the left row decides what it is joined with: every task needs all of the right that may be
+        needs = self._co_partition(replace(node, kind=JoinKind.LEFT), left, right)
+        return (temporal_join if node.temporal else asof_join)(node, left, right, needs)
 
     def _over(self, node: Over) -> StreamNode:
         below = self._rows(node.input)

@@ -45,12 +45,14 @@ class SourceOp(msgspec.Struct, frozen=True, tag="source"):
 class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
     """Reads the stream log of a table or view in the daemon: its snapshot, then its changes.
 
-    Output: `columns`, plus ``__weight`` if `weighted`. Runs only on the daemon's own agent.
+    Output: `columns`, plus ``__weight`` if `weighted`. With `whole_snapshot` no barrier comes before the snapshot's
+    end. Runs only on the daemon's own agent.
     """
 
     relation: str
     columns: Columns
     weighted: bool
+    whole_snapshot: bool = False
 
 
 class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
@@ -143,6 +145,24 @@ class JoinOp(msgspec.Struct, frozen=True, tag="join"):
     residual_sql: str | None = None
 
 
+class TemporalJoinOp(msgspec.Struct, frozen=True, tag="temporal_join"):
+    """Joins each left row with the right side as it stands at the end of the row's epoch, once.
+
+    What happens on the right later revises nothing. A left row that is taken back takes back what it was joined with:
+    of equal rows the one that came first. `outer` keeps left rows without a partner. `residual_sql` is over all
+    `columns`. Output: left columns, right columns, and ``__weight`` if the left input has it.
+    """
+
+    left: Columns
+    right: Columns
+    left_keys: tuple[str, ...]
+    right_keys: tuple[str, ...]
+    weighted: tuple[bool, bool]
+    columns: Columns
+    outer: bool
+    residual_sql: str | None = None
+
+
 class CloseFilterOp(msgspec.Struct, frozen=True, tag="close_filter"):
     """Holds rows back until the watermark is at or past `close_column`, then lets them go, once.
 
@@ -198,6 +218,7 @@ Operator: TypeAlias = (
     | FinalAggOp
     | RecomputeOp
     | JoinOp
+    | TemporalJoinOp
     | CloseFilterOp
     | PythonOp
     | MaterializeOp

@@ -11,12 +11,21 @@ from sqlglot import exp
 from planner.logical import Join, JoinKind, LogicalNode, Unnest, Window, WindowKind, schema_of
 from sql_frontend import build
 from sql_frontend.duck import constant
+from sql_frontend.join_conditions import (
+    check_temporal,
+    equality,
+    fields_of,
+    links,
+    nearest_joined,
+    outer_equality,
+    outer_joined,
+)
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import Resolver, render
-from sql_frontend.scope import OUTER, Bound, Column, Correlation, RelationInScope, Scope, folded, matching
+from sql_frontend.scope import Bound, Column, Correlation, RelationInScope, Scope, folded, matching
 from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
 
-_TABLE_ARGS = frozenset({"this", "alias", "db", "catalog"})
+_TABLE_ARGS = frozenset({"this", "alias", "db", "catalog", "version", "joins"})
 _WINDOW_ARGS = {
     "tumble": ("data", "timecol", "size", "offset"),
     "hop": ("data", "timecol", "slide", "size", "offset"),
@@ -130,7 +139,7 @@ class FromLowering:
             if not is_outer(predicate):
                 kept.append(predicate)
                 continue
-            sides = _outer_equality(predicate)
+            sides = outer_equality(predicate)
             if sides is not None:
                 pairs.append((inward(sides[0]), sides[1]))
             else:
@@ -148,25 +157,38 @@ class FromLowering:
             if comma:
                 groups = [_Group(seen, [p for group in groups for p in group.pool])]
             return [*groups[:-1], self._beside(join, groups[-1], scope, outer=side == "LEFT")]
-        item = self._add(source, seen, scope)
+        temporal = source.args.get("version") is not None
+        if temporal:
+            check_temporal(join, side, kind, method, comma=comma, origin=self.origin)
+        known = len(scope.relations)
+        item = self._add(source, seen, scope, temporal=temporal)
         if comma:
             return [*groups, _Group([item], [])]
         group = groups[-1]
         pool: list[exp.Expression] = []
         using = join.args.get("using") or (self._common(group, item) if method == "NATURAL" else [])
         merged = [(folded(n), self._merge(n, group.items, item, scope)) for n in using]
-        pool += [equality for _, equality in merged]
+        pool += [equal for _, equal in merged]
+        if method == "ASOF" and merged:
+            # as DuckDB has it: the last column of USING is the one that orders
+            last = merged[-1][1]
+            pool[-1] = exp.GTE(this=last.this, expression=last.expression)
         if join.args.get("on") is not None:
             pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(join.args["on"]))
-        if not side and kind not in ("SEMI", "ANTI"):
+        by_time = temporal or method == "ASOF"
+        if not side and kind not in ("SEMI", "ANTI") and not by_time:
             return [*groups[:-1], _Group([*group.items, item], [*group.pool, *pool])]
         if any(is_outer(p) for p in pool):
             raise self.origin.unsupported("a column of the query around in an outer join's condition", join)
-        join_kind = JoinKind[side or kind]
+        join_kind = JoinKind.INNER if by_time and not side else JoinKind[side or kind]
         left = self._combined(group)
-        node = self._outer(left.node, item, pool, join_kind)
+        node: LogicalNode
+        if method == "ASOF":
+            node = nearest_joined(left.node, item.node, pool, join_kind, join, self.origin)
+        else:
+            node = replace(outer_joined(left.node, item.node, pool, join_kind, self.origin), temporal=temporal)
         if join_kind in (JoinKind.SEMI, JoinKind.ANTI):
-            scope.relations.pop()
+            del scope.relations[known:]
             return [*groups[:-1], _Group([replace(left, node=node)], [])]
         columns = (*left.relation.columns, *item.relation.columns)
         if join_kind in (JoinKind.RIGHT, JoinKind.FULL):
@@ -184,24 +206,14 @@ class FromLowering:
         columns = tuple(c for item in group.items for c in item.relation.columns)
         return _Item(build.filtered(node, rest, self.origin), RelationInScope(None, columns), group.items[0].source)
 
-    def _outer(self, left: LogicalNode, item: _Item, pool: list[exp.Expression], kind: JoinKind) -> LogicalNode:
-        """Join `left` with `item`, keeping rows without a partner as `kind` says."""
-        left_fields = {f.name for f in schema_of(left)}
-        found = [(p, _equality(p, left_fields, item.fields)) for p in pool]
-        keys = [k for _, k in found if k is not None]
-        residual = [p for p, k in found if k is None]
-        right, names = keyed(item.node, [k[1] for k in keys], left_fields | item.fields, self.origin)
-        pairs = [(k[0], name) for k, name in zip(keys, names, strict=True)]
-        return joined(left, right, pairs, kind, self.origin, residual)
-
     def _remerged(
         self, node: LogicalNode, merged: Sequence[tuple[str, exp.Expression]], kind: JoinKind, scope: Scope
     ) -> LogicalNode:
         """USING after RIGHT or FULL JOIN: the one column is not the left's alone."""
         added: list[tuple[str, exp.Expression]] = []
         fields = [f.name for f in schema_of(node)]
-        for name, equality in merged:
-            right = equality.expression
+        for name, equal in merged:
+            right = equal.expression
             assert isinstance(right, exp.Column)
             left = scope.merged[name]
             type_ = left.type
@@ -261,7 +273,7 @@ class FromLowering:
         always = bound.empty is not None and bool(pairs)
         kind = JoinKind.LEFT if outer or always else JoinKind.INNER
         residual = [inward(r, names) for r in bound.residual]
-        node = joined(left, inner, pairs, kind, self.origin, residual)
+        node: LogicalNode = joined(left, inner, pairs, kind, self.origin, residual)
         if always and bound.empty is not None:
             kept = [(f.name, build.column(f.name)) for f in schema_of(node)]
             filled = {names[c.field]: e for c, e in zip(bound.columns, bound.empty, strict=True)}
@@ -321,33 +333,83 @@ class FromLowering:
 
     def _check_join(self, join: exp.Join) -> None:
         side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
+        if method == "ASOF" and (side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER")):
+            raise self.origin.unsupported(f"ASOF {side or kind} JOIN", join, hint="ASOF JOIN and ASOF LEFT JOIN work")
         if side not in ("", "LEFT", "RIGHT", "FULL") or kind not in ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"):
             raise self.origin.unsupported(f"{f'{side} {kind}'.strip()} JOIN", join, hint=_JOIN_HINT)
-        if method not in ("", "NATURAL"):
+        if method not in ("", "NATURAL", "ASOF"):
             raise self.origin.unsupported(f"{method} JOIN", join, hint="name the columns: JOIN ... USING (a, b)")
         extra = [k for k, v in join.args.items() if v and k not in ("this", "on", "using", "kind", "side", "method")]
         if extra:
             raise self.origin.unsupported(f"JOIN with {extra[0]}", join)
 
-    def _add(self, source: exp.Expr, before: Sequence[_Item], scope: Scope) -> _Item:
+    def _add(self, source: exp.Expr, before: Sequence[_Item], scope: Scope, *, temporal: bool = False) -> _Item:
         """Lower one item of FROM, rename fields that an item before has too, and enter it in the scope."""
+        if source.args.get("version") is not None and not temporal:
+            hint = "it stands at the right side of a join: a JOIN b FOR SYSTEM_TIME AS OF PROCTIME() ON ..."
+            raise self.origin.unsupported("FOR SYSTEM_TIME AS OF here", source, hint=hint)
+        if isinstance(source, exp.Subquery) and source.this.args.get("joins"):
+            return self._parenthesised(source, before, scope)
         bound, name = self._item(source)
+        node, renamed = self._renamed_apart(bound.node, before)
+        columns = tuple(Column(c.name, renamed[c.field], c.type, c.hidden) for c in bound.columns)
+        item = _Item(node, RelationInScope(name, columns), source)
+        self._enter(item.relation, scope, source)
+        return item
+
+    def _enter(self, relation: RelationInScope, scope: Scope, source: exp.Expr) -> None:
+        name = relation.name
         if name is not None and any(r.name == name for r in scope.relations):
             hint = f"give it another name: {name} AS {name[:1]}2"
             msg = f"relation name {name!r} stands twice in FROM"
             raise self.origin.error(msg, source, hint=hint, sqlstate="42712")
+        scope.relations.append(relation)
+
+    def _renamed_apart(self, node: LogicalNode, before: Sequence[_Item]) -> tuple[LogicalNode, dict[str, str]]:
+        """Give fields that an item before has too other names; return the names that all have now."""
         taken = {f.lower() for item in before for f in item.fields}
-        fields = [f.name for f in schema_of(bound.node)]
+        fields = [f.name for f in schema_of(node)]
         renamed: dict[str, str] = {}
         for field in fields:
-            renamed[field] = build.fresh(field, [*taken, *(renamed.values() if field.lower() in taken else ())])
-        node = bound.node
+            clashes = field.lower() in taken
+            renamed[field] = build.fresh(field, [*taken, *fields, *renamed.values()]) if clashes else field
         if any(old != new for old, new in renamed.items()):
             node = build.project(node, [(new, build.column(old)) for old, new in renamed.items()], self.origin)
-        columns = tuple(Column(c.name, renamed[c.field], c.type, c.hidden) for c in bound.columns)
-        item = _Item(node, RelationInScope(name, columns), source)
-        scope.relations.append(item.relation)
-        return item
+        return node, renamed
+
+    def _parenthesised(self, source: exp.Subquery, before: Sequence[_Item], scope: Scope) -> _Item:
+        """A join in parentheses: what it joins keeps its names, or goes by the alias alone."""
+        first, joins = source.this, source.this.args["joins"]
+        inner = Scope(self.origin, outer=self.outer, subqueries=scope.subqueries)
+        first.set("joins", None)
+        try:
+            groups = [_Group([self._first(exp.From(this=first.copy()), inner)], [])]
+        finally:
+            first.set("joins", joins)
+        for join in joins:
+            self._check_join(join)
+            groups = self._joined(join, groups, inner)
+        scope.subqueries = inner.subqueries
+        whole = self._combined(groups[-1])
+        node, renamed = self._renamed_apart(whole.node, before)
+
+        def moved(column: Column) -> Column:
+            return replace(column, field=renamed[column.field])
+
+        alias = source.args.get("alias")
+        if alias is not None and alias.this is not None:
+            bound = Bound(node, tuple(moved(c) for c in inner.star()))
+            if alias.args.get("columns"):
+                bound = self._renamed(bound, alias.args["columns"], source)
+            item = _Item(node, RelationInScope(folded(alias.this), bound.columns), source)
+            self._enter(item.relation, scope, source)
+            return item
+        for relation in inner.relations:
+            self._enter(replace(relation, columns=tuple(map(moved, relation.columns))), scope, source)
+        for name, column in inner.merged.items():
+            scope.merged.setdefault(name, moved(column))
+        columns = tuple(moved(c) for r in inner.relations for c in r.columns)
+        return _Item(node, RelationInScope(None, columns), source)
 
     def _item(self, source: exp.Expr) -> tuple[Bound, str | None]:
         alias = source.args.get("alias")
@@ -365,8 +427,6 @@ class FromLowering:
             else:
                 raise self.origin.unsupported("this table function", source)
         elif isinstance(source, exp.Subquery) and isinstance(source.this, exp.Table):
-            if source.this.args.get("joins"):
-                raise self.origin.unsupported("a join in parentheses", source, hint="write the joins one after another")
             bound, inner = self._item(source.this)
             name = name or inner
         elif isinstance(source, (exp.Subquery, exp.Values)):
@@ -507,21 +567,21 @@ class FromLowering:
         waiting = items[1:]
         while waiting:
             for item in waiting:
-                keys = [k for p in pool if (k := _equality(p, placed, item.fields)) is not None]
+                keys = [k for p in pool if (k := equality(p, placed, item.fields)) is not None]
                 if keys:
                     break
             else:
                 # by another condition, or all with all
                 keys = []
-                item = next((i for i in waiting if any(_links(p, placed, i.fields) for p in pool)), waiting[0])
-            pool = [p for p in pool if _equality(p, placed, item.fields) is None]
+                item = next((i for i in waiting if any(links(p, placed, i.fields) for p in pool)), waiting[0])
+            pool = [p for p in pool if equality(p, placed, item.fields) is None]
             waiting.remove(item)
             own = set(item.fields)
             node, left_keys = keyed(node, [k[0] for k in keys], placed | own, self.origin)
             right, right_keys = keyed(item.node, [k[1] for k in keys], placed | own | set(left_keys), self.origin)
             placed |= own
             fields = schema_of(node) + schema_of(right)
-            residual = [p for p in pool if (used := _fields_of(p)) <= placed and used & own and used - own]
+            residual = [p for p in pool if (used := fields_of(p)) <= placed and used & own and used - own]
             pool = [p for p in pool if not any(p is r for r in residual)]
             condition = build.conjunction(fields, residual, self.origin) if residual else None
             pairs = [
@@ -535,10 +595,8 @@ class FromLowering:
 
 
 _TABLE_EXTRAS = {
-    "version": "FOR SYSTEM_TIME AS OF",
     "sample": "TABLESAMPLE",
     "pivots": "PIVOT",
-    "joins": "a join in parentheses",
     "only": "ONLY",
     "ordinality": "WITH ORDINALITY",
 }
@@ -556,39 +614,3 @@ def _written_conjuncts(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(bare, exp.And):
         return [*_written_conjuncts(bare.left), *_written_conjuncts(bare.right)]
     return [bare]
-
-
-def _outer_equality(predicate: exp.Expression) -> tuple[exp.Expression, exp.Expression] | None:
-    """Return (side of the query around, side of this one) of an equality between the two."""
-    if not isinstance(predicate, exp.EQ):
-        return None
-    for a, b in ((predicate.left, predicate.right), (predicate.right, predicate.left)):
-        of_a = _fields_of(a)  # type: ignore[arg-type]
-        if of_a and all(f.startswith(OUTER) for f in of_a) and not is_outer(b) and _fields_of(b):  # type: ignore[arg-type]
-            return a.unnest(), b.unnest()  # type: ignore[return-value]
-    return None
-
-
-def _fields_of(expression: exp.Expression) -> set[str]:
-    return {c.name for c in expression.find_all(exp.Column)}
-
-
-def _links(predicate: exp.Expression, left: set[str], right: set[str]) -> bool:
-    """Whether `predicate` is about something of the left and something of the right, and nothing else."""
-    used = _fields_of(predicate)
-    return used <= left | right and bool(used & left) and bool(used & right)
-
-
-def _equality(
-    predicate: exp.Expression, left: set[str], right: set[str]
-) -> tuple[exp.Expression, exp.Expression] | None:
-    """Return (left key, right key) if `predicate` equates something of the left with something of the right."""
-    if not isinstance(predicate, exp.EQ):
-        return None
-    a, b = (side.unnest() if isinstance(side, exp.Paren) else side for side in (predicate.left, predicate.right))
-    of_a, of_b = _fields_of(a), _fields_of(b)  # type: ignore[arg-type]
-    if of_a and of_b and of_a <= left and of_b <= right:
-        return a, b  # type: ignore[return-value]
-    if of_a and of_b and of_a <= right and of_b <= left:
-        return b, a  # type: ignore[return-value]
-    return None

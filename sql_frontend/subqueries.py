@@ -188,7 +188,7 @@ def joined(
     kind: JoinKind,
     origin: Origin,
     residual: Sequence[exp.Expression] = (),
-) -> LogicalNode:
+) -> Join:
     """Return the join of `left` and `right` where each expression over the left equals the right's field."""
     taken = {f.name for f in schema_of(left) + schema_of(right)}
     left, names = keyed(left, [k for k, _ in pairs], taken, origin)

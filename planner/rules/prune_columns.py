@@ -93,7 +93,8 @@ def _input_needs(node: LogicalNode, needs: Needs) -> list[tuple[LogicalNode, Nee
             wanted = {name: set(paths) for name, paths in needs.items()}
             if node.residual is not None:
                 _merge(wanted, paths_read(node.residual))
-            _merge(wanted, _whole([*node.left_keys, *node.right_keys]))
+            nearest = [node.asof.left, node.asof.right] if node.asof is not None else []
+            _merge(wanted, _whole([*node.left_keys, *node.right_keys, *nearest]))
             of_left = {f.name for f in schema_of(left)}
             if node.kind in (JoinKind.SEMI, JoinKind.ANTI):
                 of_right = {f.name for f in schema_of(right)}

@@ -123,6 +123,12 @@ class _Pusher:
             return self._into_outer_join(node, predicates)
         left = {f.name for f in schema_of(node.left)}
         right = {f.name for f in schema_of(node.right)}
+        if node.asof is not None:
+            # a right row that is filtered out below would leave its place to the next nearest
+            below = [p for p in predicates if fields_read(p) and fields_read(p) <= left]
+            above = [p for p in predicates if p not in below]
+            joined = replace(node, left=self.push(node.left, below), right=self.push(node.right, []))
+            return _filtered(joined, above)
         to_left, to_right, residual = [], [], []
         for predicate in [*(conjuncts(node.residual) if node.residual else []), *predicates]:
             read = fields_read(predicate)

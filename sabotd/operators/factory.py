@@ -17,6 +17,7 @@ from sabotd.operators.partial_agg import PartialAgg
 from sabotd.operators.python import Python
 from sabotd.operators.recompute import Recompute
 from sabotd.operators.sql import Sql, Union
+from sabotd.operators.temporal_join import TemporalJoin
 from sabotd.state.duckdb_state import TaskDatabase
 
 
@@ -53,6 +54,8 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return Recompute(op, db, schemas)
         case task_spec.JoinOp():
             return Join(op, db, schemas)
+        case task_spec.TemporalJoinOp():
+            return TemporalJoin(op, db, schemas)
         case task_spec.CloseFilterOp():
             return CloseFilter(op, db, schemas[0])
         case task_spec.PythonOp():

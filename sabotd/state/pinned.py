@@ -47,6 +47,7 @@ class LogSourceReader:
         self._subscription: Subscription = store.subscribe(op.relation)
         self._snapshot: Iterator[pa.RecordBatch] | None = None
         self._in_snapshot = True
+        self._whole_snapshot = op.whole_snapshot
         self._relation = op.relation
         # the plan may need only some of the columns
         self._columns = [c.name for c in op.columns] + ([WEIGHT] if op.weighted else [])
@@ -76,8 +77,8 @@ class LogSourceReader:
         return not self._in_snapshot and self._subscription.cursor.finished()
 
     def within_change(self) -> bool:
-        """Whether the rest of an INSERT, or of the other view's epoch, is still to be read."""
-        return self._subscription.cursor.within_epoch
+        """Whether the rest of an INSERT, of the other view's epoch, or of a snapshot is still to be read."""
+        return self._subscription.cursor.within_epoch or (self._whole_snapshot and self._in_snapshot)
 
     def position(self) -> Position:
         """Return the log position; -1 while the snapshot is being read."""

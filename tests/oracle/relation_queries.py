@@ -41,6 +41,29 @@ SELECT round(avg(rate), 1) AS r, upper(max(label)) AS u FROM items
 """
 
 JOINS = """
+SELECT a.label, a.rate, b.v FROM items AS a ASOF JOIN events AS b ON a.k = b.k AND a.rate >= b.v
+--
+SELECT a.label, b.rate FROM items AS a ASOF LEFT JOIN items AS b ON a.k = b.k AND a.weight > b.rate
+--
+SELECT e.id, i.rate FROM events AS e ASOF LEFT JOIN items AS i ON e.k = i.k AND i.rate >= e.v WHERE e.id > 3
+--
+SELECT e.id, i.rate FROM events AS e ASOF JOIN items AS i ON e.v < i.rate WHERE i.rate > 1
+--
+SELECT k, rate, b.n FROM items AS a ASOF LEFT JOIN (SELECT k, rate, count(*) AS n FROM items GROUP BY k, rate) AS b
+USING (k, rate)
+--
+SELECT e.id, a.label, b.rate FROM events AS e JOIN (items AS a LEFT JOIN items AS b ON a.rate = b.k) ON e.k = a.k
+--
+SELECT e.id, duo.label FROM events AS e LEFT JOIN ((items AS a JOIN (SELECT k AS key, rate AS r FROM items) AS b
+ON a.rate = b.key) CROSS JOIN (SELECT count(*) AS n FROM events) AS c) AS duo ON e.k = duo.k AND e.v < duo.n
+--
+SELECT a.label, b.label AS other, c.n FROM (items AS a JOIN items AS b USING (k)) LEFT JOIN (SELECT rate, count(*) AS n
+FROM items GROUP BY rate) AS c ON a.rate = c.rate
+--
+SELECT e.id, a.label, b.rate, c.weight, d.top, f.v FROM events AS e JOIN items AS a ON e.k = a.k LEFT JOIN items AS b ON
+b.k = a.rate JOIN items AS c ON c.rate = e.v LEFT JOIN (SELECT k, max(rate) AS top FROM items GROUP BY k) AS d ON d.k =
+b.rate JOIN events AS f ON f.id = e.v WHERE a.weight > 0 AND c.weight < 1
+--
 SELECT e.id, i.label FROM events AS e LEFT JOIN items AS i ON e.k = i.k
 --
 SELECT e.id, i.label, i.rate FROM events AS e RIGHT JOIN items AS i ON e.k = i.k AND e.v > i.rate

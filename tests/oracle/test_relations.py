@@ -64,3 +64,24 @@ def test_a_view_of_whole_rows_is_the_batch_answer_at_every_barrier(number: int) 
                 assert shown == wanted, (sql, parallelism, shown - wanted, wanted - shown)
         finally:
             runner.close()
+
+
+def test_of_equally_near_rows_the_least_is_joined() -> None:
+    sql = "SELECT a.id, b.label, b.weight FROM events AS a ASOF JOIN items AS b ON a.k = b.k AND a.v >= b.rate"
+    nearest = (
+        "SELECT a.id, b.label, b.weight FROM events AS a JOIN items AS b ON a.k = b.k AND a.v >= b.rate"
+        " QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.rate DESC, b.label, b.weight) = 1"
+    )
+    rng = random.Random("nearest")
+    numbers = iter(range(10_000))
+    events = History(rng, arrow_schema(EVENTS), lambda: event(rng, next(numbers)), weighted=False)
+    items = History(rng, arrow_schema(ITEMS), lambda: item(rng), weighted=True)
+    runner = ShufflingRunner(plan(sql, 4).spec, 4)
+    try:
+        for _ in range(4):
+            runner.feed("events", events.epoch(20))
+            runner.feed("items", items.epoch(30))
+            tables = {"events": events.table(), "items": items.table()}
+            assert runner.barrier() == batch_answer(nearest, tables)
+    finally:
+        runner.close()
