@@ -91,7 +91,6 @@ def test_errors(query: str, message: str, place: str | None, hint: str | None, s
         ("SELECT price FROM bid TABLESAMPLE BERNOULLI (10)", "TABLESAMPLE"),
         ("SELECT price FROM bid FOR UPDATE", "FOR UPDATE"),
         ("SELECT price FROM bid GROUP BY price LIMIT 10 PERCENT", "PERCENT"),
-        ("SELECT price FROM bid ASOF JOIN person ON id = bidder", "ASOF JOIN"),
         ("SELECT (SELECT max(id) FROM person WHERE id < bidder) FROM bid", "correlated by anything but an equality"),
         ("SELECT (SELECT id + bidder FROM person WHERE id = bidder) FROM bid", "a column of the query around"),
         ("WITH RECURSIVE q AS (SELECT price FROM bid) SELECT * FROM q", "WITH RECURSIVE"),
