@@ -348,8 +348,9 @@ class FromLowering:
         if source.args.get("version") is not None and not temporal:
             hint = "it stands at the right side of a join: a JOIN b FOR SYSTEM_TIME AS OF PROCTIME() ON ..."
             raise self.origin.unsupported("FOR SYSTEM_TIME AS OF here", source, hint=hint)
-        if isinstance(source, exp.Subquery) and source.this.args.get("joins"):
-            return self._parenthesised(source, before, scope)
+        inside = source.this if isinstance(source, exp.Subquery) else None
+        if isinstance(inside, (exp.Table, exp.Subquery)) and inside.args.get("joins"):
+            return self._parenthesised(source, inside, before, scope)
         bound, name = self._item(source)
         node, renamed = self._renamed_apart(bound.node, before)
         columns = tuple(Column(c.name, renamed[c.field], c.type, c.hidden) for c in bound.columns)
@@ -377,9 +378,11 @@ class FromLowering:
             node = build.project(node, [(new, build.column(old)) for old, new in renamed.items()], self.origin)
         return node, renamed
 
-    def _parenthesised(self, source: exp.Subquery, before: Sequence[_Item], scope: Scope) -> _Item:
+    def _parenthesised(
+        self, source: exp.Expr, first: exp.Table | exp.Subquery, before: Sequence[_Item], scope: Scope
+    ) -> _Item:
         """A join in parentheses: what it joins keeps its names, or goes by the alias alone."""
-        first, joins = source.this, source.this.args["joins"]
+        joins = first.args["joins"]
         inner = Scope(self.origin, outer=self.outer, subqueries=scope.subqueries)
         first.set("joins", None)
         try:
