@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cython_shuffle import _kernels
-from cython_shuffle.frames import Barrier, FrameKind
+from cython_shuffle.frames import Barrier
 from cython_shuffle.partitioner import Partitioner
 from cython_shuffle.shuffle_manager import InputChannel, ShuffleEdgeInfo, ShuffleManager
 from cython_shuffle.transport import FlightEndpoint
+from sabotd.agent.input_gate import Data, InputGate
 
 PARTS = 16
 POOL_BYTES = 256 << 20
@@ -159,34 +160,19 @@ def start_side(folder: str, side: str, kind: str, tasks: int) -> tuple[FlightEnd
 
 
 class Reader(threading.Thread):
-    """One downstream task: reads its channels to the end, and when the first frame came."""
+    """One downstream task: aligns its channels on barriers, to the end, and knows when the first came."""
 
     def __init__(self, channels: list[InputChannel]) -> None:
         super().__init__()
-        self._channels = channels
+        self._gate = InputGate([channels])
         self.rows = 0
         self.first_s = float("inf")
 
     def run(self) -> None:
-        heard = threading.Event()
-        for channel in self._channels:
-            channel.set_listener(heard.set)
-        left = list(self._channels)
-        while left:
-            heard.clear()
-            progress = False
-            for channel in list(left):
-                frame = channel.poll()
-                if frame is None:
-                    continue
-                progress = True
-                self.first_s = min(self.first_s, time.perf_counter())
-                if frame.batch is not None:
-                    self.rows += frame.batch.num_rows
-                if frame.kind is FrameKind.END:
-                    left.remove(channel)
-            if not progress:
-                heard.wait()
+        while (event := self._gate.next()) is not None:
+            self.first_s = min(self.first_s, time.perf_counter())
+            if isinstance(event, Data):
+                self.rows += event.batch.num_rows
 
 
 def child(*arguments: object) -> subprocess.Popen[bytes]:

@@ -25,11 +25,11 @@ class Channel:
         self._pool = pool
         self._lane = pool.lane(owner)
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         self._frames: deque[tuple[Frame, int]] = deque()
         self._next_sequence = 0
         self._epoch = 0
         self._listener: Callable[[], None] | None = None
+        self._on_barrier: Callable[[], None] | None = None
         self._error: SabotError | None = None
         self._ended = False
         self._starved_since_ns: int | None = None
@@ -74,9 +74,10 @@ class Channel:
 
     def _append(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
         with self._lock:
-            self._raise_if_aborted()
+            if self._error is not None:
+                self._raise_if_aborted()
             self._enqueue(kind, batch, barrier, nbytes)
-            listener = self._listener
+            listener = self._listener if kind is FrameKind.DATA else self._on_barrier
         if listener is not None:
             listener()
 
@@ -92,18 +93,12 @@ class Channel:
         if self._starved_since_ns is not None:
             self._starved_ns += time.monotonic_ns() - self._starved_since_ns
             self._starved_since_ns = None
-        self._changed.notify()
 
     def poll(self) -> Frame | None:
         """Take the next frame, or None if there is none now; raises the error of an aborted channel."""
-        return self.take(0.0)
-
-    def take(self, timeout_s: float) -> Frame | None:
-        """As `poll`, but wait up to `timeout_s` for a frame."""
         with self._lock:
-            if not self._frames and self._error is None and timeout_s > 0:
-                self._changed.wait(timeout_s)
-            self._raise_if_aborted()
+            if self._error is not None:
+                self._raise_if_aborted()
             if not self._frames:
                 if self._starved_since_ns is None and not self._ended:
                     self._starved_since_ns = time.monotonic_ns()
@@ -113,22 +108,25 @@ class Channel:
             self._pool.release(self._lane, nbytes)
         return frame
 
-    def set_listener(self, listener: Callable[[], None] | None) -> None:
-        """Have `listener` called, from any thread, when there may be something to poll; at once if there is now."""
+    def set_listener(self, listener: Callable[[], None] | None, on_barrier: Callable[[], None] | None = None) -> None:
+        """Have `listener` called, from any thread, when there may be something to poll; at once if there is now.
+
+        With `on_barrier`, that is called instead where no rows came, but barriers or the end.
+        """
         with self._lock:
             self._listener = listener
+            self._on_barrier = on_barrier or listener
             waiting = bool(self._frames) or self._error is not None
         if listener is not None and waiting:
             listener()
 
     def abort(self, error: SabotError) -> None:
-        """Drop all frames; from now on `put_*`, `poll` and `take` raise `error`. The first abort counts."""
+        """Drop all frames; from now on `put_*` and `poll` raise `error`. The first abort counts."""
         with self._lock:
             if self._error is not None:
                 return
             self._error = error
             self._frames.clear()
-            self._changed.notify_all()
             listener = self._listener
         self._pool.close_lane(self._lane, error)
         if listener is not None:
@@ -163,6 +161,9 @@ class InputChannel:
         """
         return self._channel.poll()
 
-    def set_listener(self, listener: Callable[[], None] | None) -> None:
-        """Have `listener` called, from any thread, when `poll` may have something (a frame or an error)."""
-        self._channel.set_listener(listener)
+    def set_listener(self, listener: Callable[[], None] | None, on_barrier: Callable[[], None] | None = None) -> None:
+        """Have `listener` called, from any thread, when `poll` may have something (a frame or an error).
+
+        With `on_barrier`, that is called instead where no rows came, but barriers or the end.
+        """
+        self._channel.set_listener(listener, on_barrier)

@@ -239,8 +239,12 @@ class InLink:
         with self._lock:
             self._counts[i] = max(self._counts[i], count)
             self._dirty.add(i)
-            self._dirty_bytes += nbytes
-            self._dirty_barriers += not nbytes
+            if nbytes:
+                self._dirty_bytes += nbytes
+            else:
+                self._dirty_barriers += 1
+                if self._left and self._dirty_barriers < _BARRIERS_KEPT * len(self.channels):
+                    return
             if self._is_urgent() if self._gathering else self._is_due():
                 self._changed.notify()
 

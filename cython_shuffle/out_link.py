@@ -15,7 +15,7 @@ from cython_shuffle.tickets import Ticket
 from sabot.errors import ShuffleError
 
 _CANCEL_CHECK_S = 1.0
-_GROUP_FRAMES = 256
+_GROUP_FRAMES = 1024
 
 
 class OutLink:
@@ -94,12 +94,7 @@ class OutLink:
             A channel was aborted.
         """
         while self._await_ready(connection, is_cancelled):
-            group: list[tuple[int, Frame]] = []
-            while len(group) < _GROUP_FRAMES and (taken := self._take(connection)) is not None:
-                group.append(taken)
-                if taken[1].kind is FrameKind.DATA:
-                    break
-            if group:
+            if group := self._take(connection):
                 yield group
 
     def acknowledge(self, admitted: Sequence[tuple[int, int]]) -> None:
@@ -145,21 +140,26 @@ class OutLink:
                 if self._closed or (not self._changed.wait(_CANCEL_CHECK_S) and is_cancelled()):
                     return False
 
-    def _take(self, connection: int) -> tuple[int, Frame] | None:
+    def _take(self, connection: int) -> list[tuple[int, Frame]]:
+        """Take the next group, if there is any."""
+        group: list[tuple[int, Frame]] = []
         # under one lock with `attach`: else an old connection could take what a new one has to send
         with self._lock:
-            while self._ready and self._connection == connection:
+            while self._ready and self._connection == connection and len(group) < _GROUP_FRAMES:
                 i = self._ready.popleft()
                 self._is_ready[i] = False
                 frame = self._channels[i].next_to_send()
                 if frame is None:
                     continue
+                group.append((i, frame))
                 if frame.kind is FrameKind.END:
                     self._ended.add(i)
-                else:
-                    self._mark(i)
-                return i, frame
-        return None
+                elif self._channels[i].depth:
+                    self._is_ready[i] = True
+                    self._ready.append(i)
+                if frame.kind is FrameKind.DATA:
+                    break
+        return group
 
     def detach(self, connection: int) -> None:
         """The stream of `connection` has ended, in whatever way."""

@@ -30,7 +30,8 @@ class OutgoingChannel(Channel):
     @property
     def depth(self) -> int:
         """Frames that wait to be sent."""
-        return len(self._frames) - (self._cursor - self._kept)
+        with self._lock:
+            return len(self._frames) - (self._cursor - self._kept)
 
     @property
     def lags(self) -> bool:
@@ -46,7 +47,8 @@ class OutgoingChannel(Channel):
     def next_to_send(self) -> Frame | None:
         """Return the next frame; None if there is none or the window is full. Raises when aborted."""
         with self._lock:
-            self._raise_if_aborted()
+            if self._error is not None:
+                self._raise_if_aborted()
             place = self._cursor - self._kept
             if place == len(self._frames):
                 return None
@@ -116,14 +118,15 @@ class IncomingChannel(Channel):
     def receive(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
         """Take a frame; it waits here, not counted by the pool, until there is room. Raises when aborted."""
         with self._lock:
-            self._raise_if_aborted()
-            self._parked.append((kind, batch, barrier, nbytes))
-            if len(self._parked) > 1:
+            if self._error is not None:
+                self._raise_if_aborted()
+            if self._parked or (
+                kind is FrameKind.DATA and not self._pool.acquire_later(self._lane, nbytes, self._granted)
+            ):
+                self._parked.append((kind, batch, barrier, nbytes))
                 return
-            admitted_bytes = self._admit()
-            if self._parked:
-                return
-        self._tell(admitted_bytes)
+            self._enqueue(kind, batch, barrier, nbytes)
+        self._tell(nbytes)
 
     def abort(self, error: SabotError) -> None:
         super().abort(error)
@@ -153,7 +156,7 @@ class IncomingChannel(Channel):
 
     def _tell(self, admitted_bytes: int) -> None:
         with self._lock:
-            listener = self._listener
+            listener = self._listener if admitted_bytes else self._on_barrier
             admitted = self._next_sequence
         if listener is not None:
             listener()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
@@ -12,10 +11,12 @@ import msgspec
 from cython_shuffle.frames import Barrier, FrameKind
 from sabot.errors import ShuffleError
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
-# version, kind, flags, bytes of the edge id, channel, sequence, epoch, watermark; the edge id follows in UTF-8
-_HEADER = struct.Struct("<BBBHIQqq")
+# version, kind, flags, bytes of the edge id, frames, epoch, watermark; the edge id follows in UTF-8, then each frame's
+# channel (uint32), then each frame's sequence (uint64)
+_HEADER = struct.Struct("<BBBHIqq")
+_KINDS = tuple(FrameKind)
 _FINAL, _CHECKPOINT, _HAS_WATERMARK = 1, 2, 4
 
 
@@ -79,8 +80,7 @@ _DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FrameHeader:
+class FrameHeader(msgspec.Struct, frozen=True, gc=False):
     """What travels with each frame.
 
     `epoch`: of the barrier itself, or of the channel's last one before data or the end. `channel`: its place in the
@@ -108,22 +108,35 @@ class FrameHeader:
 
 
 def headers_to_bytes(headers: Sequence[FrameHeader]) -> bytes:
-    """Return headers of one edge as they travel together: the edge's id goes with the first."""
+    """Return headers of one edge as they travel together: the edge's id goes with the first.
+
+    A barrier on many channels in a row is told once, with their numbers.
+    """
     parts = []
     edge_id = headers[0].edge_id.encode()
-    for header in headers:
-        flags, watermark_us, barrier = 0, 0, header.barrier
+    start = 0
+    while start < len(headers):
+        first = headers[start]
+        kind, epoch, barrier = first.kind, first.epoch, first.barrier
+        end = start + 1
+        while end < len(headers):
+            header = headers[end]
+            if header.kind is not kind or header.epoch != epoch or header.barrier != barrier:
+                break
+            end += 1
+        flags, watermark_us = 0, 0
         if barrier is not None:
             flags = _FINAL * barrier.final + _CHECKPOINT * barrier.checkpoint
             if barrier.watermark_us is not None:
                 flags |= _HAS_WATERMARK
                 watermark_us = barrier.watermark_us
-        kind, size = header.kind, len(edge_id)
-        parts.append(
-            _HEADER.pack(WIRE_VERSION, kind, flags, size, header.channel, header.sequence, header.epoch, watermark_us)
-        )
+        count = end - start
+        parts.append(_HEADER.pack(WIRE_VERSION, kind, flags, len(edge_id), count, epoch, watermark_us))
         parts.append(edge_id)
+        parts.append(struct.pack(f"<{count}I", *[h.channel for h in headers[start:end]]))
+        parts.append(struct.pack(f"<{count}Q", *[h.sequence for h in headers[start:end]]))
         edge_id = b""
+        start = end
     return b"".join(parts)
 
 
@@ -133,24 +146,33 @@ def headers_from_bytes(data: bytes) -> list[FrameHeader]:
     edge_id, at = "", 0
     while at < len(data) or not headers:
         try:
-            version, kind, flags, size, channel, sequence, epoch, watermark_us = _HEADER.unpack_from(data, at)
-            (name,) = struct.unpack_from(f"{size}s", data, at + _HEADER.size)
+            version, kind_number, flags, size, count, epoch, watermark_us = _HEADER.unpack_from(data, at)
+            if version != WIRE_VERSION:
+                raise ShuffleError(
+                    f"a frame of wire version {version!r}, this is version {WIRE_VERSION}", hint="update both agents"
+                )
+            at += _HEADER.size
+            (name,) = struct.unpack_from(f"{size}s", data, at)
             edge_id = name.decode() if size else edge_id
-            frame_kind = FrameKind(kind)
-        except (struct.error, ValueError) as error:
+            at += size
+            channels = struct.unpack_from(f"<{count}I", data, at)
+            sequences = struct.unpack_from(f"<{count}Q", data, at + 4 * count)
+            at += 12 * count
+            kind = _KINDS[kind_number]
+        except (struct.error, ValueError, IndexError) as error:
             raise ShuffleError(f"a frame header that cannot be read: {data[:100]!r}") from error
-        if version != WIRE_VERSION:
-            raise ShuffleError(
-                f"a frame of wire version {version!r}, this is version {WIRE_VERSION}", hint="update both agents"
-            )
-        at += _HEADER.size + size
+        if count == 0:
+            raise ShuffleError("a frame header without frames")
         barrier = None
-        if frame_kind is FrameKind.BARRIER:
+        if kind is FrameKind.BARRIER:
             barrier = Barrier(
                 epoch,
                 watermark_us if flags & _HAS_WATERMARK else None,
                 final=bool(flags & _FINAL),
                 checkpoint=bool(flags & _CHECKPOINT),
             )
-        headers.append(FrameHeader(edge_id, frame_kind, sequence, epoch, barrier, channel))
+        headers += [
+            FrameHeader(edge_id, kind, sequence, epoch, barrier, channel)
+            for channel, sequence in zip(channels, sequences, strict=True)
+        ]
     return headers

@@ -63,6 +63,16 @@ def test_listener_hears_frames_and_aborts(channel):
     assert heard == [1, 2, 0]
 
 
+def test_barriers_are_told_apart_from_rows(channel):
+    heard = []
+    channel.set_listener(lambda: heard.append("rows"), lambda: heard.append("barrier"))
+    channel.put_data(BATCH, 10)
+    channel.put_barrier(Barrier(1))
+    channel.put_end()
+    channel.abort(ShuffleError("over"))
+    assert heard == ["rows", "barrier", "barrier", "rows"]
+
+
 def test_abort_wakes_writer_and_reader(pool):
     full = Channel(pool, "job", "full")
     empty = Channel(pool, "job", "empty")
@@ -75,9 +85,15 @@ def test_abort_wakes_writer_and_reader(pool):
         except ShuffleError as error:
             errors.append(error.message)
 
+    def poll_when_heard():
+        heard = threading.Event()
+        empty.set_listener(heard.set)
+        heard.wait()
+        empty.poll()
+
     threads = [
         threading.Thread(target=attempt, args=(full.put_data, BATCH, 900)),
-        threading.Thread(target=attempt, args=(empty.take, 60.0)),
+        threading.Thread(target=attempt, args=(poll_when_heard,)),
     ]
     for thread in threads:
         thread.start()
@@ -139,7 +155,19 @@ def test_headers_travel_together():
         headers_from_bytes(headers_to_bytes(headers)[:-1])
 
 
-@pytest.mark.parametrize("data", [b"", b"\x02\x09" + bytes(31), b"\x02", b"\x01" + bytes(32), b"\xff" * 33, bytes(40)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x03",
+        bytes(40),
+        b"\xff" * 33,
+        b"\x02" + bytes(32),  # of an older version
+        b"\x03\x09\x00\x00\x00\x01" + bytes(31),  # of no kind
+        b"\x03" + bytes(24),  # of no frames
+        b"\x03\x01\x00\x00\x00\xff\xff\xff\xff" + bytes(40),  # of more than there are
+    ],
+)
 def test_broken_headers_are_refused(data):
     with pytest.raises(ShuffleError, match="frame"):
         FrameHeader.from_bytes(data)

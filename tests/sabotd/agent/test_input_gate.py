@@ -20,13 +20,15 @@ class Queue:
     def __init__(self) -> None:
         self.frames: deque[Frame] = deque()
         self.listener: Callable[[], None] = lambda: None
+        self.on_barrier: Callable[[], None] = lambda: None
         self.sequence = 0
 
     def poll(self) -> Frame | None:
         return self.frames.popleft() if self.frames else None
 
-    def set_listener(self, listener: Callable[[], None]) -> None:
+    def set_listener(self, listener: Callable[[], None], on_barrier: Callable[[], None] | None = None) -> None:
         self.listener = listener
+        self.on_barrier = on_barrier or listener
 
     def rows(self, *values: int) -> None:
         self._put(Frame(FrameKind.DATA, self.sequence, pa.record_batch({"v": list(values)})))
@@ -40,7 +42,10 @@ class Queue:
     def _put(self, frame: Frame) -> None:
         self.sequence += 1
         self.frames.append(frame)
-        self.listener()
+        if frame.kind is FrameKind.DATA:
+            self.listener()
+        else:
+            self.on_barrier()
 
 
 def take(gate: InputGate, count: int) -> list[object]:
@@ -109,3 +114,38 @@ def test_wake_ends_a_wait_and_frames_do_too() -> None:
     a.rows(4)
     thread.join(10)
     assert got == [None, (0, [4])]
+
+
+def test_a_barrier_wakes_the_task_when_it_is_the_last() -> None:
+    channels = [Queue() for _ in range(50)]
+    gate = InputGate([channels])
+    taken: list[object] = []
+
+    def run() -> None:
+        while (event := gate.next()) is not None:
+            taken.append(event)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for epoch in range(1, 20):
+        for n, channel in enumerate(channels):
+            if (n + epoch) % 7 == 0:
+                channel.rows(n)
+            channel.barrier(epoch, n)
+    for channel in channels:
+        channel.end()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [b for b in taken if isinstance(b, Barrier)] == [Barrier(epoch, 0) for epoch in range(1, 20)]
+    assert sum(isinstance(d, Data) for d in taken) == sum(
+        (n + epoch) % 7 == 0 for n in range(50) for epoch in range(1, 20)
+    )
+
+
+def test_channels_with_rows_take_turns() -> None:
+    a, b = Queue(), Queue()
+    gate = InputGate([[a], [b]])
+    for n in range(3):
+        a.rows(n)
+        b.rows(10 + n)
+    assert take(gate, 6) == [(0, [0]), (1, [10]), (0, [1]), (1, [11]), (0, [2]), (1, [12])]
