@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -138,10 +139,21 @@ class Channel:
             raise type(error)(error.message, hint=error.hint, sqlstate=error.sqlstate, retryable=error.retryable)
 
 
+class Readable(Protocol):
+    """A channel, or one task's part in a channel that is shared."""
+
+    @property
+    def starved_ns(self) -> int: ...
+    def poll(self) -> Frame | None: ...
+    def set_listener(
+        self, listener: Callable[[], None] | None, on_barrier: Callable[[], None] | None = None
+    ) -> None: ...
+
+
 class InputChannel:
     """The reading end of a channel, as a task's input gate sees it."""
 
-    def __init__(self, upstream_task: str, channel: Channel) -> None:
+    def __init__(self, upstream_task: str, channel: Readable) -> None:
         self.upstream_task = upstream_task
         self._channel = channel
 

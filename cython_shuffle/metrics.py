@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 class EdgeMetrics:
     """What one agent saw of an edge since it was registered; add up the agents' for the whole edge.
 
-    `rows`, `bytes` and `batches` were written by the upstream tasks here (a broadcast row counts once a
-    destination). `wait_up_ns`: their time blocked for room. `wait_down_ns`: the time the downstream tasks here found
-    nothing to read, added over channels. `rows_by_task`: rows written to each downstream task, for skew. `heavy_keys`:
-    of a HASH edge, the heaviest keys as text, with about their rows; from a sample.
+    `rows`, `bytes` and `batches` were written by the upstream tasks here (a broadcast row counts once a destination;
+    its bytes and batches once an agent, and once a task in the writer's own). `wait_up_ns`: their time blocked for
+    room. `wait_down_ns`: the time the downstream tasks here found nothing to read, added over channels.
+    `rows_by_task`: rows written to each downstream task, for skew. `heavy_keys`: of a HASH edge, the heaviest keys as
+    text, with about their rows; from a sample.
     """
 
     job_id: str

@@ -18,13 +18,14 @@ import pyarrow as pa
 
 from cython_shuffle.batcher import round_bytes_of
 from cython_shuffle.buffer_pool import BufferPool, PoolMetrics
-from cython_shuffle.channel import Channel, InputChannel
+from cython_shuffle.channel import Channel, InputChannel, Readable
 from cython_shuffle.edge import Edge, ShuffleEdgeInfo
 from cython_shuffle.heavy_keys import HEAVIEST, top
 from cython_shuffle.in_link import ACKNOWLEDGE_ACTION, InLink
 from cython_shuffle.metrics import EdgeMetrics
 from cython_shuffle.out_link import OutLink
 from cython_shuffle.remote_channels import IncomingChannel, OutgoingChannel
+from cython_shuffle.shared_channel import SharedChannel
 from cython_shuffle.tickets import Abort, Acknowledgement, FrameHeader, Ticket, headers_to_bytes
 from cython_shuffle.transport import UNIX, Chunk, FlightEndpoint
 from cython_shuffle.wire_format import WireFormat
@@ -55,14 +56,14 @@ class _Registered:
     edge: Edge
     locations: Mapping[str, str]
     outgoing: dict[tuple[str, str], Channel] = field(default_factory=dict)
-    incoming: dict[tuple[str, str], IncomingChannel] = field(default_factory=dict)
+    incoming: dict[tuple[str, str], Readable] = field(default_factory=dict)
     inputs: dict[str, list[InputChannel]] = field(default_factory=dict)
     read_from: list[InLink] = field(default_factory=list)
     writers: dict[str, ShuffleWriter] = field(default_factory=dict)
     written_to: dict[str, OutLink] = field(default_factory=dict)
     """By the reader's name for the link."""
-    claimed: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By which link a channel is read."""
+    claimed: set[str] = field(default_factory=set)
+    """Names of the channels that a link reads."""
     reader_at: dict[str, str] = field(default_factory=dict)
     """Where the reader of a link is."""
 
@@ -175,13 +176,22 @@ class ShuffleManager:
             self._attempts[job_id] = attempt
             for up, down in checked.pairs():
                 if locations[up] == own:
-                    name = f"{job_id} {edge.edge_id}: {up} to {down}"
-                    kind = Channel if locations[down] == own else OutgoingChannel
-                    registered.outgoing[up, down] = kind(self.pool, job_id, name)
+                    registered.outgoing[up, down] = self._make_channel(job_id, registered, up, down)
             edges[edge.edge_id] = registered
             self._changed.notify_all()
         if present is not None:
             self._drop(replaced, f"a newer attempt of job {job_id!r} began")
+
+    def _make_channel(self, job_id: str, registered: _Registered, up: str, down: str) -> Channel:
+        info, where = registered.edge.info, registered.locations
+        name = f"{job_id} {info.edge_id}: {up} to {down}"
+        if where[down] == self._endpoint.location:
+            return Channel(self.pool, job_id, name)
+        if info.kind == "BROADCAST":
+            for other in info.downstream:
+                if where[other] == where[down] and (up, other) in registered.outgoing:
+                    return registered.outgoing[up, other]
+        return OutgoingChannel(self.pool, job_id, name)
 
     def unregister(self, job_id: str, attempt: int) -> None:
         """Drop everything of the job if `attempt` is its present one or newer; else do nothing.
@@ -207,9 +217,8 @@ class ShuffleManager:
                 channels = {d: c for (u, d), c in registered.outgoing.items() if u == upstream_task}
                 if not channels:
                     raise ShuffleError(f"task {upstream_task!r} does not write edge {edge_id!r} at this agent")
-                registered.writers[upstream_task] = ShuffleWriter(
-                    registered.edge, upstream_task, channels, self._round_bytes(registered, len(channels))
-                )
+                round_bytes = self._round_bytes(registered, len(set(channels.values())))
+                registered.writers[upstream_task] = ShuffleWriter(registered.edge, upstream_task, channels, round_bytes)
             return registered.writers[upstream_task]
 
     def write_partition(self, job_id: str, edge_id: str, upstream_task: str, batch: pa.RecordBatch) -> None:
@@ -252,17 +261,20 @@ class ShuffleManager:
         up_there = tuple(u for u in info.upstream if where[u] == location)
         pairs = _pairs_between(registered.edge, up_there, down_here)
         n_channels = len(pairs)
-        down_here = list(dict.fromkeys(down for _, down in pairs))
+        if info.kind == "FORWARD":
+            down_here = [down for _, down in pairs]
         # a few streams keep a few cores busy; a wide graph gets by with one
-        n_streams = min(_STREAMS, len(down_here)) if n_channels <= _WIDE_CHANNELS else 1
+        n_streams = min(_STREAMS, len({down for _, down in pairs})) if n_channels <= _WIDE_CHANNELS else 1
         window_bytes = min(_MOST_WINDOW_BYTES, self.pool.limit_bytes // _WINDOWS_IN_POOL) // n_channels
         for stream in range(n_streams):
+            # a broadcast is not cut: its stream has all the tasks here
+            down = down_here if info.kind == "BROADCAST" else down_here[stream::n_streams]
             ticket = Ticket(
                 job_id=job_id,
                 attempt=self._attempts[job_id],
                 edge_id=info.edge_id,
                 upstream=up_there,
-                downstream=tuple(down_here[stream::n_streams]),
+                downstream=tuple(down),
                 link=uuid.uuid4().hex,
                 window_bytes=window_bytes,
             )
@@ -271,17 +283,29 @@ class ShuffleManager:
     def _open_link(self, registered: _Registered, location: str, ticket: Ticket) -> None:
         pairs = _pairs_between(registered.edge, ticket.upstream, ticket.downstream)
         names = [f"{ticket.job_id} {ticket.edge_id}: {up} to {down}" for up, down in pairs]
+        shared = registered.edge.info.kind == "BROADCAST"
+
+        def make(i: int, on_admitted: Callable[[int, int], None]) -> IncomingChannel:
+            if shared:
+                return SharedChannel(self.pool, ticket.job_id, names[i], on_admitted, len(ticket.downstream))
+            return IncomingChannel(self.pool, ticket.job_id, names[i], on_admitted)
+
         link = InLink(
             self._endpoint.clients,
             location,
             msgspec.structs.replace(ticket, received=(0,) * len(pairs)),
             registered.edge,
-            lambda i, on_admitted: IncomingChannel(self.pool, ticket.job_id, names[i], on_admitted),
+            make,
             self._register_wait_s,
             0.0 if location.startswith(UNIX) else self._reconnect_s,
         )
         registered.read_from.append(link)
-        registered.incoming.update(zip(pairs, link.channels, strict=True))
+        for (up, down), channel in zip(pairs, link.channels, strict=True):
+            if isinstance(channel, SharedChannel):
+                parts = zip(ticket.downstream, channel.readers, strict=True)
+                registered.incoming.update(((up, task), part) for task, part in parts)
+            else:
+                registered.incoming[up, down] = channel
         link.start()
 
     def metrics(self) -> list[EdgeMetrics]:
@@ -348,14 +372,22 @@ class ShuffleManager:
             channel = registered.outgoing.get(pair)
             if not isinstance(channel, OutgoingChannel):
                 raise ShuffleError(f"edge {ticket.edge_id!r} has no channel from {pair[0]!r} to {pair[1]!r} here")
-            if pair in registered.claimed:
+            if channel.name in registered.claimed:
                 raise ShuffleError(f"channel {channel.name!r} is being read already", hint="frames are sent once")
             channels.append(channel)
         if not channels:
             raise ShuffleError(f"a ticket for edge {ticket.edge_id!r} names none of its channels")
+        if registered.edge.info.kind == "BROADCAST":
+            where = registered.locations
+            there = [d for d in registered.edge.info.downstream if where[d] == where[pairs[0][1]]]
+            if set(ticket.downstream) != set(there):
+                raise ShuffleError(
+                    f"a ticket for broadcast {ticket.edge_id!r} names {len(ticket.downstream)} of {len(there)} tasks",
+                    hint="do both agents know the same edge",
+                )
         reconnect_s = 0.0 if self._endpoint.location.startswith(UNIX) else self._reconnect_s
         link = OutLink(ticket.link, channels, reconnect_s)
-        registered.claimed.update(dict.fromkeys(pairs, ticket.link))
+        registered.claimed.update(c.name for c in channels)
         registered.written_to[ticket.link] = link
         registered.reader_at[ticket.link] = registered.locations[pairs[0][1]]
         return link
@@ -456,5 +488,12 @@ class ShuffleManager:
 
 
 def _pairs_between(edge: Edge, upstream: Collection[str], downstream: Collection[str]) -> list[tuple[str, str]]:
+    """Return the channels between tasks of two agents. Those of a broadcast have the name of the first that reads."""
     up_names, down_names = set(upstream), set(downstream)
-    return [(u, d) for u, d in edge.pairs() if u in up_names and d in down_names]
+    pairs = [(u, d) for u, d in edge.pairs() if u in up_names and d in down_names]
+    if edge.info.kind == "BROADCAST":
+        first: dict[str, tuple[str, str]] = {}
+        for up, down in pairs:
+            first.setdefault(up, (up, down))
+        return list(first.values())
+    return pairs

@@ -24,8 +24,11 @@ class ShuffleWriter:
     def __init__(self, edge: Edge, upstream_task: str, channels: Mapping[str, Channel], round_bytes: int) -> None:
         self.edge_id = edge.info.edge_id
         self.upstream_task = upstream_task
-        self._tasks = tuple(channels)
-        self._channels = tuple(channels.values())
+        # a broadcast goes once to each agent: several tasks there share a channel
+        self._channels = tuple(dict.fromkeys(channels.values()))
+        self._channel_of = {task: self._channels.index(channel) for task, channel in channels.items()}
+        places = list(self._channel_of.values())
+        self._part_of = [places.index(i) for i in range(len(self._channels))]
         self._check = SchemaCheck(edge.info.schema, f"edge {self.edge_id!r}")
         self._partitioner = edge.partitioner(edge.info.upstream.index(upstream_task))
         keys = edge.info.keys if edge.info.kind == "HASH" else ()
@@ -38,7 +41,7 @@ class ShuffleWriter:
 
     def rows_by_task(self) -> dict[str, int]:
         """Return the rows sent to each downstream task."""
-        return dict(zip(self._tasks, self._rows, strict=True))
+        return {task: self._rows[i] for task, i in self._channel_of.items()}
 
     def heavy_keys(self) -> dict[str, int]:
         """Return the heaviest keys of a HASH edge, with about their rows."""
@@ -80,7 +83,8 @@ class ShuffleWriter:
             parts = self._partitioner.partition(batch)
             # parts share the round's memory: a share by rows adds up to it, and costs nothing to find
             bytes_per_row = max(1.0, batch.nbytes / batch.num_rows)
-            for i, part in enumerate(parts):
+            for i, place in enumerate(self._part_of):
+                part = parts[place]
                 if part is not None:
                     self._put(i, part, int(bytes_per_row * part.num_rows), 2 * part.num_rows < batch.num_rows)
 
