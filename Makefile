@@ -9,7 +9,7 @@ PACKAGES := sabot planner sql_frontend cython_shuffle sabotd repl
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build services check test acceptance test-cluster golden bench bench-shuffle demo docs wheel format clean
+.PHONY: help setup build services check test acceptance fuzz test-cluster golden bench bench-shuffle demo docs wheel format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test: setup services ## every test
 acceptance: setup ## other systems' cases from a folder: CASES=folder
 	@test -d "$(CASES)" || { echo "acceptance: say where the cases are: make acceptance CASES=folder" >&2; exit 1; }
 	$(BIN)/pytest tests/acceptance --acceptance-cases "$(CASES)" $(PYTEST_ARGS)
+
+fuzz: setup ## random views and histories beside DuckDB's answers; MINUTES=10 SEED=1
+	$(BIN)/python -m tests.oracle.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES))
 
 test-cluster: setup services ## hosts in network namespaces, twenty rounds of faults (root); ROUNDS=20 SEED=1
 	$(BIN)/python -m tests.cluster.run --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1)

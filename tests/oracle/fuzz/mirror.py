@@ -1,0 +1,94 @@
+"""DuckDB with the tables of a case: it takes every change, says what changed, and answers each view's query anew."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from sabot.ids import WEIGHT
+from sabot.schema import Schema, arrow_schema
+from sabotd.state.relation import conform
+from sql_frontend.parse import parse_statement
+from sql_frontend.statements import CreateTable
+from tests.oracle.fuzz.history import Change, Insert
+from tests.oracle.fuzz.tables import Table
+from tests.oracle.harness import Bag, fold
+
+MOST_ROWS = 3000
+
+
+class TooManyRowsError(Exception):
+    """A view would have more rows than a case should."""
+
+
+class Mirror:
+    """The tables of a case in one DuckDB."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._con = duckdb.connect(config={"threads": 1})
+        self._con.execute("SET TimeZone = 'UTC'; SET integer_division = true; SET error_on_division_by_zero = false")
+        self._con.execute("SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
+        for table in tables:
+            body = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+            self._con.execute(f"CREATE TABLE {table.name} ({body})")
+            self._con.execute(f"CREATE TABLE {table.name}_before AS FROM {table.name}")
+
+    def close(self) -> None:
+        self._con.close()
+
+    def change(self, statement: Insert | Change) -> pa.RecordBatch:
+        """Carry a statement out; return what came and went, with ``__weight``."""
+        table = statement.table
+        name = table.name
+        self._con.execute(f"DELETE FROM {name}_before; INSERT INTO {name}_before FROM {name}")
+        if isinstance(statement, Insert) and table.key:
+            at = [c.name for c in table.columns].index
+            places = [at(k) for k in table.key]
+            last = {tuple(row[p] for p in places): row for row in statement.rows}
+            keys = ", ".join(f"({', '.join(key)})" for key in last)
+            self._con.execute(f"DELETE FROM {name} WHERE ({', '.join(table.key)}) IN ({keys})")
+            self._con.execute(Insert(table, tuple(last.values())).sql())
+        else:
+            self._con.execute(statement.sql())
+        changed = self._con.sql(
+            f"SELECT *, 1::INTEGER AS __weight FROM (FROM {name} EXCEPT ALL FROM {name}_before) UNION ALL "
+            f"SELECT *, (-1)::INTEGER FROM (FROM {name}_before EXCEPT ALL FROM {name})"
+        )
+        return self._one_batch(changed, table)
+
+    def rows(self, table: Table) -> pa.RecordBatch:
+        """Return all rows of a table, with ``__weight``."""
+        return self._one_batch(self._con.sql(f"SELECT *, 1::INTEGER AS __weight FROM {table.name}"), table)
+
+    def _one_batch(self, rows: duckdb.DuckDBPyRelation, table: Table) -> pa.RecordBatch:
+        weighted = arrow_schema(columns_of(table)).append(pa.field(WEIGHT, pa.int32()))
+        schema = arrow_schema(columns_of(table)) if table.append_only else weighted
+        batches = rows.to_arrow_table().combine_chunks().to_batches()
+        empty = pa.RecordBatch.from_pylist([], schema=schema)
+        return conform(batches[0].select(schema.names), schema) if batches else empty
+
+    def make_view(self, name: str, batch: str) -> None:
+        """Make DuckDB's own view of a query, for the views that read it; duckdb.Error if the query is none."""
+        self._con.execute(f"CREATE VIEW {name} AS {batch}")
+
+    def drop_view(self, name: str) -> None:
+        self._con.execute(f"DROP VIEW {name}")
+
+    def answer(self, name: str) -> Bag:
+        """Return the rows of a view, asked anew."""
+        found = self._con.sql(f"SELECT * FROM (FROM {name}) LIMIT {MOST_ROWS + 1}").to_arrow_table()
+        if len(found) > MOST_ROWS:
+            raise TooManyRowsError(name)
+        return fold(Counter(), found.to_batches())
+
+
+@functools.cache
+def columns_of(table: Table) -> Schema:
+    """Return a table's columns as the catalog has them."""
+    statement = parse_statement(table.ddl())
+    assert isinstance(statement, CreateTable)
+    return statement.columns
