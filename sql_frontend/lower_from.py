@@ -55,6 +55,8 @@ class _Group:
 
     items: list[_Item]
     pool: list[exp.Expression]
+    lateral: bool = False
+    """Begun by a comma and an item that reads what stands before it: its joins happen for each row of that."""
 
 
 class FromLowering:
@@ -156,7 +158,8 @@ class FromLowering:
         if isinstance(source, (exp.Lateral, exp.Unnest)) or _series(source):
             if comma:
                 groups = [_Group(seen, [p for group in groups for p in group.pool])]
-            return [*groups[:-1], self._beside(join, groups[-1], scope, outer=side == "LEFT")]
+            beside = self._beside(join, groups[-1], scope, outer=side == "LEFT")
+            return [*groups[:-1], replace(beside, lateral=comma or groups[-1].lateral)]
         temporal = source.args.get("version") is not None
         if temporal:
             check_temporal(join, side, kind, method, comma=comma, origin=self.origin)
@@ -177,7 +180,10 @@ class FromLowering:
             pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(join.args["on"]))
         by_time = temporal or method == "ASOF"
         if not side and kind not in ("SEMI", "ANTI") and not by_time:
-            return [*groups[:-1], _Group([*group.items, item], [*group.pool, *pool])]
+            return [*groups[:-1], replace(group, items=[*group.items, item], pool=[*group.pool, *pool])]
+        if group.lateral and side in ("RIGHT", "FULL"):
+            what = f"{side} JOIN behind a comma and a function or LATERAL"
+            raise self.origin.unsupported(what, join, hint="write CROSS JOIN for the comma")
         if any(is_outer(p) for p in pool):
             raise self.origin.unsupported("a column of the query around in an outer join's condition", join)
         join_kind = JoinKind.INNER if by_time and not side else JoinKind[side or kind]
@@ -189,11 +195,12 @@ class FromLowering:
             node = replace(outer_joined(left.node, item.node, pool, join_kind, self.origin), temporal=temporal)
         if join_kind in (JoinKind.SEMI, JoinKind.ANTI):
             del scope.relations[known:]
-            return [*groups[:-1], _Group([replace(left, node=node)], [])]
+            return [*groups[:-1], replace(group, items=[replace(left, node=node)], pool=[])]
         columns = (*left.relation.columns, *item.relation.columns)
         if join_kind in (JoinKind.RIGHT, JoinKind.FULL):
             node = self._remerged(node, merged, join_kind, scope)
-        return [*groups[:-1], _Group([_Item(node, RelationInScope(None, columns), join)], [])]
+        item = _Item(node, RelationInScope(None, columns), join)
+        return [*groups[:-1], replace(group, items=[item], pool=[])]
 
     def _combined(self, group: _Group) -> _Item:
         """Join a group's items, so that what follows joins with all of them."""

@@ -90,6 +90,7 @@ def test_errors(query: str, message: str, place: str | None, hint: str | None, s
     [
         ("SELECT price FROM bid TABLESAMPLE BERNOULLI (10)", "TABLESAMPLE"),
         ("SELECT price FROM bid FOR UPDATE", "FOR UPDATE"),
+        ("SELECT price FROM bid b, unnest([b.price]) AS u(x) FULL JOIN person ON id = x", "FULL JOIN behind a comma"),
         ("SELECT price FROM bid GROUP BY price LIMIT 10 PERCENT", "PERCENT"),
         ("SELECT (SELECT max(id) FROM person WHERE id < bidder) FROM bid", "correlated by anything but an equality"),
         ("SELECT (SELECT id + bidder FROM person WHERE id = bidder) FROM bid", "a column of the query around"),
