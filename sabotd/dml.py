@@ -16,8 +16,8 @@ from sabotd.engine import PreparedInfo
 from sabotd.results import Done, plain_schema, query_error
 from sabotd.select_guard import check_select
 from sabotd.state.relation import conform
-from sabotd.state.table_writes import Written
-from sql_frontend.statements import Delete, Insert, Update
+from sabotd.state.table_writes import OnConflict, Written
+from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TableStatements:
         match statement:
             case Insert():
                 return self._insert(obj, statement, parameters)
-            case Update(alias=alias, condition=condition, returning=returning):
+            case Update(alias=alias, condition=condition, source=source, returning=returning):
                 for name, _ in statement.assignments:
                     self._known(obj, name, statement.text)
                 return store.update(
@@ -63,12 +63,18 @@ class TableStatements:
                     statement.assignments,
                     alias=alias,
                     condition=condition,
+                    source=source,
                     returning=returning,
                     timezone=self.timezone,
                 )
-            case Delete(alias=alias, condition=condition, returning=returning):
+            case Delete(alias=alias, condition=condition, source=source, returning=returning):
                 return store.delete(
-                    obj.name, alias=alias, condition=condition, returning=returning, timezone=self.timezone
+                    obj.name,
+                    alias=alias,
+                    condition=condition,
+                    source=source,
+                    returning=returning,
+                    timezone=self.timezone,
                 )
 
     def prepare(self, statement: Insert | Update | Delete) -> PreparedInfo:
@@ -99,22 +105,46 @@ class TableStatements:
 
     def _check(self, obj: CatalogObject, statement: Insert | Update | Delete) -> None:
         """Hold the expressions to what a SELECT may do, and let DuckDB bind them before anything is locked."""
-        items = [statement.returning or "1"]
-        where = ""
-        if isinstance(statement, Update):
-            items += [f"({value})" for _, value in statement.assignments if value is not None]
-        if isinstance(statement, Update | Delete) and statement.condition is not None:
-            where = f" WHERE ({statement.condition})"
-        if items == ["1"] and not where:
-            return
-        sql = f"SELECT {', '.join(items)} FROM {quote(obj.name)} AS {quote(_alias(statement))}{where}"
+        name, alias = quote(obj.name), quote(_alias(statement))
+        source, condition = "", None
+        assignments: tuple[tuple[str, str | None], ...] = ()
+        match statement:
+            case Insert(conflict=conflict) if conflict is not None:
+                self._check_target(obj, statement, conflict)
+                source, condition, assignments = f", {name} AS excluded", conflict.condition, conflict.assignments
+            case Update() | Delete():
+                source = f", {statement.source}" if statement.source is not None else ""
+                condition = statement.condition
+                assignments = statement.assignments if isinstance(statement, Update) else ()
+        items = [f"({value})" for _, value in assignments if value is not None]
+        checked = []
+        if items or condition is not None or source:
+            where = f" WHERE ({condition})" if condition is not None else ""
+            checked.append(f"SELECT {', '.join(items or ['1'])} FROM {name} AS {alias}{source}{where}")
+        if statement.returning is not None:
+            checked.append(f"SELECT {statement.returning} FROM {name} AS {alias}")
         with self.cluster.store.reader(self.timezone) as connection:
-            try:
-                check_select(connection, sql)
-                if "$" not in sql and "?" not in sql:
-                    connection.execute(f"DESCRIBE {sql}")
-            except duckdb.Error as error:
-                raise self.problem(error, sql) from error
+            for sql in checked:
+                try:
+                    check_select(connection, sql)
+                    if "$" not in sql and "?" not in sql:
+                        connection.execute(f"DESCRIBE {sql}")
+                except duckdb.Error as error:
+                    raise self.problem(error, sql) from error
+
+    def _check_target(self, obj: CatalogObject, statement: Insert, conflict: ConflictUpdate) -> None:
+        key = self.cluster.store.relation(obj.name).primary_key
+        for name in (*conflict.target, *(n for n, _ in conflict.assignments)):
+            self._known(obj, name, statement.text)
+        if set(conflict.target) != set(key):
+            named = ", ".join(conflict.target)
+            hint = f"the key is ({', '.join(key)})" if key else "ON CONFLICT needs a table with a PRIMARY KEY"
+            msg = f"({named}) is not the primary key of table {obj.name!r}"
+            raise SqlError(msg, hint=hint, sqlstate="42P10", text=statement.text)
+        changed = next((n for n, _ in conflict.assignments if n in key), None)
+        if changed is not None:
+            msg = f"ON CONFLICT DO UPDATE of {changed!r}, a column of the key, is not supported"
+            raise SqlError(msg, hint="UPDATE changes a key", sqlstate="0A000", text=statement.text)
 
     def _known(self, obj: CatalogObject, name: str, text: str) -> None:
         if name not in [c.name for c in obj.columns]:
@@ -139,11 +169,13 @@ class TableStatements:
         if rows.num_columns != len(columns):
             msg = f"{len(columns)} columns to fill, {rows.num_columns} given"
             raise SqlError(msg, sqlstate="42601", text=statement.text)
+        conflict = statement.conflict
         return self.cluster.store.insert(
             obj.name,
             rows.rename_columns(columns),
             columns,
             on_conflict=statement.on_conflict,
+            conflict=OnConflict(conflict.assignments, conflict.condition) if conflict is not None else None,
             returning=statement.returning,
             timezone=self.timezone,
         )

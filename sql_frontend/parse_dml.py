@@ -6,7 +6,7 @@ from sabot.errors import Span
 from sql_frontend.cursor import Cursor
 from sql_frontend.select_text import rewritten
 from sql_frontend.split import LexemeKind
-from sql_frontend.statements import Delete, Insert, Update
+from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
 
 QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "FROM", "TABLE"})
 _RETURNING_HINT = "write RETURNING *, or expressions over the table's columns"
@@ -32,47 +32,37 @@ def parse_insert(cur: Cursor, span: Span) -> Insert:
     first = cur.at
     _step_to(cur, ("RETURNING",), ("ON", "CONFLICT"))
     query = rewritten(cur.text, cur.items[first : cur.at])
-    on_conflict = _on_conflict(cur) if cur.at_words("ON", "CONFLICT") else None
+    conflict = _on_conflict(cur) if cur.at_words("ON", "CONFLICT") else None
     returning = _returning(cur)
     cur.finish()
-    return Insert(table, tuple(columns), cur.text, cur.text, span, query, starts.start, on_conflict, returning)
+    ignores = "ignore" if conflict == "ignore" else None
+    changes = conflict if isinstance(conflict, ConflictUpdate) else None
+    return Insert(table, tuple(columns), cur.text, cur.text, span, query, starts.start, ignores, returning, changes)
 
 
 def parse_update(cur: Cursor, span: Span) -> Update:
-    """Read ``UPDATE t [AS a] SET c = expression, ... [WHERE ...] [RETURNING ...]``."""
+    """Read ``UPDATE t [AS a] SET c = expression, ... [FROM ...] [WHERE ...] [RETURNING ...]``."""
     cur.expect("UPDATE")
     table, alias = _target(cur, "SET")
     cur.expect("SET")
-    assignments: list[tuple[str, str | None]] = []
-    while True:
-        assignments += _assignment(cur)
-        if not cur.accept_symbol(","):
-            break
-    names = [name for name, _ in assignments]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise cur.error(f"column {twice!r} is set twice", span=Span(0, len(cur.text)), sqlstate="42601")
-    if cur.at_words("FROM"):
-        hint = "write the other table in a subquery: SET c = (SELECT ... WHERE ...)"
-        raise cur.error("UPDATE ... FROM is not supported", span=cur.here(), hint=hint, sqlstate="0A000")
+    assignments = _assignments(cur)
+    source = _source(cur, "FROM")
     condition = _where(cur)
     returning = _returning(cur)
     cur.finish()
-    return Update(table, alias, tuple(assignments), condition, returning, cur.text, span)
+    return Update(table, alias, assignments, condition, returning, cur.text, span, source)
 
 
 def parse_delete(cur: Cursor, span: Span) -> Delete:
-    """Read ``DELETE FROM t [AS a] [WHERE ...] [RETURNING ...]``."""
+    """Read ``DELETE FROM t [AS a] [USING ...] [WHERE ...] [RETURNING ...]``."""
     cur.expect("DELETE")
     cur.expect("FROM")
     table, alias = _target(cur, "WHERE", "RETURNING", "USING")
-    if cur.at_words("USING"):
-        hint = "write the other table in a subquery: WHERE EXISTS (SELECT ...)"
-        raise cur.error("DELETE ... USING is not supported", span=cur.here(), hint=hint, sqlstate="0A000")
+    source = _source(cur, "USING")
     condition = _where(cur)
     returning = _returning(cur)
     cur.finish()
-    return Delete(table, alias, condition, returning, cur.text, span)
+    return Delete(table, alias, condition, returning, cur.text, span, source)
 
 
 def parse_truncate(cur: Cursor, span: Span) -> Delete:
@@ -98,6 +88,29 @@ def _target(cur: Cursor, *stop: str) -> tuple[str, str]:
     if item is not None and item.kind in (LexemeKind.WORD, LexemeKind.QUOTED) and item.value.upper() not in stop:
         return table, cur.name("an alias")
     return table, table
+
+
+def _assignments(cur: Cursor) -> tuple[tuple[str, str | None], ...]:
+    found: list[tuple[str, str | None]] = []
+    while True:
+        found += _assignment(cur)
+        if not cur.accept_symbol(","):
+            break
+    names = [name for name, _ in found]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise cur.error(f"column {twice!r} is set twice", span=Span(0, len(cur.text)), sqlstate="42601")
+    return tuple(found)
+
+
+def _source(cur: Cursor, word: str) -> str | None:
+    if not cur.accept(word):
+        return None
+    first = cur.at
+    _step_to(cur, ("WHERE",), ("RETURNING",))
+    if cur.at == first:
+        raise cur.unexpected("a relation")
+    return rewritten(cur.text, cur.items[first : cur.at])
 
 
 def _assignment(cur: Cursor) -> list[tuple[str, str | None]]:
@@ -157,20 +170,24 @@ def _returning(cur: Cursor) -> str | None:
     return rewritten(cur.text, cur.items[first : cur.at])
 
 
-def _on_conflict(cur: Cursor) -> str:
+def _on_conflict(cur: Cursor) -> ConflictUpdate | str:
+    """Read ``ON CONFLICT [(columns)] DO NOTHING | DO UPDATE SET ... [WHERE ...]``; the first gives ``ignore``."""
     cur.expect("ON", "CONFLICT")
-    if cur.at_symbol("("):
-        cur.at += 1
-        while not cur.accept_symbol(")"):
-            if cur.peek() is None:
-                raise cur.unexpected("')'")
-            cur.at += 1
     here = cur.here()
-    if cur.accept("DO", "NOTHING"):
+    target: list[str] = []
+    if cur.accept_symbol("("):
+        target.append(cur.name("a column of the key"))
+        while cur.accept_symbol(","):
+            target.append(cur.name("a column of the key"))
+        cur.expect_symbol(")")
+    cur.expect("DO")
+    if cur.accept("NOTHING"):
         return "ignore"
-    cur.accept("DO")
-    hint = "DO NOTHING works; without ON CONFLICT a row replaces the one of its key"
-    raise cur.error("ON CONFLICT DO UPDATE is not supported", span=here, hint=hint, sqlstate="0A000")
+    cur.expect("UPDATE", "SET")
+    if not target:
+        hint = "name the key: ON CONFLICT (key) DO UPDATE SET ..."
+        raise cur.error("ON CONFLICT DO UPDATE needs the columns of the key", span=here, hint=hint, sqlstate="42601")
+    return ConflictUpdate(tuple(target), _assignments(cur), _where(cur))
 
 
 def _step_to(cur: Cursor, *stops: tuple[str, ...]) -> None:

@@ -180,11 +180,24 @@ class Insert:
     on_conflict: str | None = None
     """``ignore`` where DO NOTHING was written; otherwise the table says."""
     returning: str | None = None
+    conflict: ConflictUpdate | None = None
+
+
+@dataclass(frozen=True)
+class ConflictUpdate:
+    """``ON CONFLICT (target) DO UPDATE SET ... [WHERE ...]``, over the row that is there and ``excluded``."""
+
+    target: tuple[str, ...]
+    assignments: tuple[tuple[str, str | None], ...]
+    condition: str | None
 
 
 @dataclass(frozen=True)
 class Update:
-    """UPDATE table. `assignments`: column and expression over the row before, None for DEFAULT."""
+    """UPDATE table. `assignments`: column and expression over the row before, None for DEFAULT.
+
+    `source` is what stands behind FROM.
+    """
 
     table: str
     alias: str
@@ -193,11 +206,12 @@ class Update:
     returning: str | None
     text: str
     span: Span
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Delete:
-    """DELETE FROM table, and TRUNCATE (without a condition)."""
+    """DELETE FROM table, and TRUNCATE (without a condition). `source` is what stands behind USING."""
 
     table: str
     alias: str
@@ -205,6 +219,7 @@ class Delete:
     returning: str | None
     text: str
     span: Span
+    source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sabot.schema import Schema, arrow_schema, literal, quote
 from sabotd.state import table_writes
 from sabotd.state.relation import StoredRelation, conform, transaction
 from sabotd.state.stream_log import LogCursor, StreamLog
-from sabotd.state.table_writes import Written
+from sabotd.state.table_writes import OnConflict, Written
 from sql_frontend.pg_functions import macros
 from sql_frontend.select_text import for_duckdb
 
@@ -221,12 +221,14 @@ class Store:
         columns: Sequence[str],
         *,
         on_conflict: str | None = None,
+        conflict: OnConflict | None = None,
         returning: str | None = None,
         timezone: str = "UTC",
     ) -> Written:
         """Insert `rows` for `columns` (others get their defaults) and commit; tell how many.
 
-        A row whose key is there does what `on_conflict` says, or else the table's own. Durable when this returns.
+        A row whose key is there does what `conflict` or `on_conflict` says, or else the table's own. Durable when this
+        returns.
 
         Raises
         ------
@@ -237,7 +239,13 @@ class Store:
         """
         with self._locked(name) as relation:
             return table_writes.insert(
-                relation, rows, columns, on_conflict=on_conflict, returning=returning, timezone=timezone
+                relation,
+                rows,
+                columns,
+                on_conflict=on_conflict,
+                conflict=conflict,
+                returning=returning,
+                timezone=timezone,
             )
 
     def update(
@@ -247,6 +255,7 @@ class Store:
         *,
         alias: str,
         condition: str | None,
+        source: str | None = None,
         returning: str | None = None,
         timezone: str = "UTC",
     ) -> Written:
@@ -257,6 +266,7 @@ class Store:
                 assignments,
                 alias=alias,
                 condition=condition,
+                source=source,
                 returning=returning,
                 timezone=timezone,
             )
@@ -267,13 +277,14 @@ class Store:
         *,
         alias: str,
         condition: str | None,
+        source: str | None = None,
         returning: str | None = None,
         timezone: str = "UTC",
     ) -> Written:
         """Take away the rows where `condition` holds, and commit; raises as `insert` does."""
         with self._locked(name) as relation:
             return table_writes.delete(
-                relation, alias=alias, condition=condition, returning=returning, timezone=timezone
+                relation, alias=alias, condition=condition, source=source, returning=returning, timezone=timezone
             )
 
     def apply(self, name: str, epoch: int, batches: Sequence[pa.RecordBatch], key: tuple[str, ...]) -> None:

@@ -19,6 +19,14 @@ _ROWID = "__rowid"
 
 
 @dataclass(frozen=True)
+class OnConflict:
+    """What becomes of a row whose key is there: SQL expressions over it and ``excluded``, where `condition` holds."""
+
+    assignments: Sequence[tuple[str, str | None]]
+    condition: str | None
+
+
+@dataclass(frozen=True)
 class Written:
     """How many rows a statement wrote or took away, and what its RETURNING gives."""
 
@@ -32,13 +40,14 @@ def insert(
     columns: Sequence[str],
     *,
     on_conflict: str | None = None,
+    conflict: OnConflict | None = None,
     returning: str | None = None,
     timezone: str = "UTC",
 ) -> Written:
     """Insert `rows` for `columns`; see `Store.insert`."""
     con = relation.connection
     types = {f.name: f.type for f in relation.schema}
-    ignores = (on_conflict or relation.on_conflict) == "ignore"
+    ignores = conflict is not None or (on_conflict or relation.on_conflict) == "ignore"
     with _zone(relation, timezone):
         # through a table of the target's types, so that defaults and casts are in the log too; made outside of the
         # transaction: with threads, DuckDB 2.0 loses what is inserted into a table that its transaction made
@@ -54,7 +63,11 @@ def insert(
                 items = ", ".join([*values, *(d for _, d in defaults)])
                 targets = ", ".join(quote(c) for c in [*columns, *(c for c, _ in defaults)])
                 con.execute(f"INSERT INTO __taken ({targets}) SELECT {items} FROM __new_rows")
-                removed = _resolve(relation, on_conflict or relation.on_conflict) if relation.primary_key else []
+                removed = []
+                if conflict is not None:
+                    removed = _change_present(relation, conflict)
+                elif relation.primary_key:
+                    removed = _resolve(relation, on_conflict or relation.on_conflict)
                 con.execute(f"INSERT INTO {relation.path} SELECT * FROM __taken")
                 return _finish(relation, removed, "__taken", returning, None if ignores else len(rows))
         finally:
@@ -65,7 +78,7 @@ def _resolve(relation: StoredRelation, on_conflict: str) -> list[pa.RecordBatch]
     """Leave one row of each key in ``__taken``, take away the rows that these replace; return those."""
     con = relation.connection
     keys = ", ".join(quote(k) for k in relation.primary_key)
-    same = " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
+    same = _same(relation)
     if on_conflict == "ignore":
         con.execute(f"DELETE FROM __taken WHERE rowid NOT IN (SELECT min(rowid) FROM __taken GROUP BY {keys})")
         con.execute(f"DELETE FROM __taken n USING {relation.path} t WHERE {same}")
@@ -90,37 +103,74 @@ def _resolve(relation: StoredRelation, on_conflict: str) -> list[pa.RecordBatch]
     return removed
 
 
+def _same(relation: StoredRelation) -> str:
+    return " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
+
+
+def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.RecordBatch]:
+    """Leave in ``__taken`` the rows whose key is new, and what the present ones become; return these as they were."""
+    con = relation.connection
+    keys = ", ".join(quote(k) for k in relation.primary_key)
+    if con.execute(f"SELECT 1 FROM __taken GROUP BY {keys} HAVING count(*) > 1").fetchone():
+        msg = "ON CONFLICT DO UPDATE cannot change a row a second time"
+        raise SqlError(msg, hint="two of the rows have the same key", sqlstate="21000")
+    table = quote(relation.name)
+    same = " AND ".join(f"{table}.{quote(k)} = excluded.{quote(k)}" for k in relation.primary_key)
+    where = f" WHERE ({conflict.condition})" if conflict.condition is not None else ""
+    present = f"FROM {relation.path} AS {table} JOIN __given AS excluded ON {same}{where}"
+    con.execute("CREATE OR REPLACE TEMP TABLE __given AS SELECT * FROM __taken")
+    con.execute("DELETE FROM __taken")
+    new = f"FROM __given AS excluded ANTI JOIN {relation.path} AS {table} ON {same}"
+    con.execute(f"INSERT INTO __taken SELECT excluded.* {new}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE __changed AS SELECT {table}.* {present}")
+    values = ", ".join(_new_values(relation, conflict.assignments, relation.name))
+    con.execute(f"INSERT INTO __taken SELECT {values} {present}")
+    con.execute(f"DELETE FROM {relation.path} t USING __changed n WHERE {_same(relation)}")
+    return _fetch(relation, "SELECT * FROM __changed")
+
+
+def _new_values(relation: StoredRelation, assignments: Sequence[tuple[str, str | None]], alias: str) -> list[str]:
+    changed, defaults = dict(assignments), _defaults(relation)
+    return [
+        f"{quote(alias)}.{quote(f.name)}"
+        if f.name not in changed
+        else f"({changed[f.name]})"
+        if changed[f.name] is not None
+        else defaults.get(f.name, "NULL")
+        for f in relation.schema
+    ]
+
+
 def update(
     relation: StoredRelation,
     assignments: Sequence[tuple[str, str | None]],
     *,
     alias: str,
     condition: str | None,
+    source: str | None = None,
     returning: str | None = None,
     timezone: str = "UTC",
 ) -> Written:
-    """Give columns new values (SQL expressions over the row before; None is the default) where `condition` holds."""
+    """Give columns new values (SQL expressions over the row before; None is the default) where `condition` holds.
+
+    `source` is more of FROM, which both may read. Of several of its rows for one row some one counts.
+    """
     con = relation.connection
-    names = [f.name for f in relation.schema]
     with _zone(relation, timezone):
-        changed = dict(assignments)
-        defaults = _defaults(relation)
-        values = [
-            quote(n) if n not in changed else f"({changed[n]})" if changed[n] is not None else defaults.get(n, "NULL")
-            for n in names
-        ]
-        con.execute(f"CREATE OR REPLACE TEMP TABLE __taken AS SELECT * FROM {relation.path} LIMIT 0")
-        _prepare_gone(relation)
-        with _written(relation):
-            _take_gone(relation, alias, condition)
-            removed = _fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
+        for name in ("__taken", "__gone"):
             con.execute(
-                f"INSERT INTO __taken SELECT {', '.join(values)} FROM (SELECT * EXCLUDE ({_ROWID}) FROM __gone "
-                f"ORDER BY {_ROWID}) AS {quote(alias)}",
+                f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT rowid AS {_ROWID}, * FROM {relation.path} LIMIT 0"
             )
-            con.execute(f"DELETE FROM {relation.path} WHERE rowid IN (SELECT {_ROWID} FROM __gone)")
-            con.execute(f"INSERT INTO {relation.path} SELECT * FROM __taken")
-            return _finish(relation, removed, "__taken", returning, sum(b.num_rows for b in removed), alias)
+        with _written(relation):
+            values = ", ".join(_new_values(relation, assignments, alias))
+            con.execute(
+                f"INSERT INTO __taken SELECT {_place(alias)}, {values} {_from(relation, alias, condition, source)}"
+            )
+            _take_gone(relation, f"SELECT {_ROWID} FROM __taken")
+            new = f"(SELECT * EXCLUDE ({_ROWID}) FROM __taken ORDER BY {_ROWID})"
+            removed = _take_away(relation)
+            con.execute(f"INSERT INTO {relation.path} SELECT * FROM {new}")
+            return _finish(relation, removed, new, returning, sum(b.num_rows for b in removed), alias)
 
 
 def delete(
@@ -128,31 +178,42 @@ def delete(
     *,
     alias: str,
     condition: str | None,
+    source: str | None = None,
     returning: str | None = None,
     timezone: str = "UTC",
 ) -> Written:
-    """Take away the rows where `condition` holds; all of them without one."""
+    """Take away the rows where `condition` holds, all of them without one; it may read `source` too."""
     con = relation.connection
     with _zone(relation, timezone):
-        _prepare_gone(relation)
+        con.execute(f"CREATE OR REPLACE TEMP TABLE __gone AS SELECT rowid AS {_ROWID}, * FROM {relation.path} LIMIT 0")
         with _written(relation):
-            _take_gone(relation, alias, condition)
-            removed = _fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
-            con.execute(f"DELETE FROM {relation.path} WHERE rowid IN (SELECT {_ROWID} FROM __gone)")
+            _take_gone(relation, f"SELECT {_place(alias)} {_from(relation, alias, condition, source)}")
+            removed = _take_away(relation)
             count = sum(b.num_rows for b in removed)
-            source = f"(SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID})"
-            return _finish(relation, removed, source, returning, count, alias, added=False)
+            old = f"(SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID})"
+            return _finish(relation, removed, old, returning, count, alias, added=False)
 
 
-def _prepare_gone(relation: StoredRelation) -> None:
-    relation.connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE __gone AS SELECT rowid AS {_ROWID}, * FROM {relation.path} LIMIT 0"
-    )
+def _place(alias: str) -> str:
+    return f"{quote(alias)}.rowid"
 
 
-def _take_gone(relation: StoredRelation, alias: str, condition: str | None) -> None:
+def _from(relation: StoredRelation, alias: str, condition: str | None, source: str | None) -> str:
+    """The rows that a statement is about, each once."""
+    beside = f", {source}" if source is not None else ""
     where = f" WHERE ({condition})" if condition is not None else ""
-    relation.connection.execute(f"INSERT INTO __gone SELECT rowid, * FROM {relation.path} AS {quote(alias)}{where}")
+    once = f" QUALIFY row_number() OVER (PARTITION BY {_place(alias)}) = 1" if source is not None else ""
+    return f"FROM {relation.path} AS {quote(alias)}{beside}{where}{once}"
+
+
+def _take_gone(relation: StoredRelation, places: str) -> None:
+    relation.connection.execute(f"INSERT INTO __gone SELECT rowid, * FROM {relation.path} WHERE rowid IN ({places})")
+
+
+def _take_away(relation: StoredRelation) -> list[pa.RecordBatch]:
+    removed = _fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
+    relation.connection.execute(f"DELETE FROM {relation.path} WHERE rowid IN (SELECT {_ROWID} FROM __gone)")
+    return removed
 
 
 def _finish(

@@ -45,6 +45,35 @@ def test_views_follow_every_change(server: Server, parallelism: int, key: str) -
             assert Counter(server.rows(f"SELECT * FROM v{i}")) == Counter(mirror.execute(query).fetchall()), query
 
 
+def test_rows_change_by_other_relations_and_on_conflict(server: Server) -> None:
+    server.run(
+        "CREATE TABLE t (k INT PRIMARY KEY, v INT)",
+        "CREATE TABLE u (k INT, v INT)",
+        "INSERT INTO t VALUES (1, 10), (2, 20), (3, 30)",
+        "INSERT INTO u VALUES (2, 5), (3, 7)",
+        "CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n, sum(v) AS s FROM t",
+        "CREATE MATERIALIZED VIEW most AS SELECT k, max(v) AS v FROM u GROUP BY k",
+        "FLUSH",
+    )
+    assert server.rows("UPDATE t SET v = t.v + most.v FROM most WHERE most.k = t.k RETURNING t.v") == [(25,), (37,)]
+    changed = "INSERT INTO t VALUES (1, 1), (4, 4) ON CONFLICT (k) DO UPDATE SET v = t.v + excluded.v RETURNING k, v"
+    assert sorted(server.rows(changed)) == [(1, 11), (4, 4)]
+    assert server.rows("DELETE FROM t USING u WHERE u.k = t.k AND u.v > 6 RETURNING t.k") == [(3,)]
+    server.run("FLUSH")
+    assert server.rows("SELECT * FROM total") == [(3, 40)]
+    for text, message in (
+        ("UPDATE t SET v = 1 FROM read_csv('/etc/passwd') AS f", "read_csv"),
+        ("DELETE FROM t USING nowhere WHERE t.k = nowhere.k", "nowhere"),
+        ("INSERT INTO t VALUES (1, 1) ON CONFLICT (v) DO UPDATE SET v = 1", "not the primary key"),
+        ("INSERT INTO u VALUES (1, 1) ON CONFLICT (k) DO UPDATE SET v = 1", "not the primary key"),
+        ("INSERT INTO t VALUES (1, 1) ON CONFLICT (k) DO UPDATE SET v = excluded.z", "z"),
+        ("INSERT INTO t VALUES (1, 1), (1, 2) ON CONFLICT (k) DO UPDATE SET v = 1", "a second time"),
+    ):
+        with pytest.raises(SqlError, match=message):
+            server.run(text)
+    assert server.rows("SELECT count(*) FROM t") == [(3,)]
+
+
 def test_returning_and_refusals(server: Server) -> None:
     server.run("CREATE TABLE t (a INT, b INT DEFAULT 3)", "CREATE TABLE log (a INT) APPEND ONLY")
     assert server.rows("INSERT INTO t (a) VALUES (1), (2) RETURNING a + b AS c") == [(4,), (5,)]

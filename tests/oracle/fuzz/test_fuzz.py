@@ -10,8 +10,8 @@ from tests.oracle.fuzz.campaign import Tally, campaign
 from tests.oracle.fuzz.on_daemon import Server
 
 # takes some minutes: a case binds, plans and runs four views over a history, at up to seven tasks an operator
-IN_PROCESS = 120
-ON_DAEMON = 12
+IN_PROCESS = 60
+ON_DAEMON = 8
 # a view that is refused is checked by nobody
 REFUSED_AT_MOST = 0.05
 

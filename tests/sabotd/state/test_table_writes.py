@@ -11,8 +11,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from sabot.errors import SqlError
 from sabot.schema import Field, Schema
 from sabotd.state.store import Store
+from sabotd.state.table_writes import OnConflict
 
 T: Schema = (Field("a", "INTEGER"), Field("b", "VARCHAR"), Field("c", "INTEGER"))
 Rows = Counter[tuple[object, ...]]
@@ -104,6 +106,53 @@ def test_conflicts_do_what_the_table_says(store: Store) -> None:
     store.drop("t")
     assert filled("update_if_not_null") == Counter([(1, "z", 5), (2, "y", 2), (3, "n", 3)])
     assert store.insert("t", table((1, "q", 9), (4, "q", 9)), ["a", "b", "c"], on_conflict="ignore").count == 1
+
+
+def test_a_conflict_changes_the_row_that_is_there(store: Store) -> None:
+    store.create_table("t", T, ("a",), "a INTEGER PRIMARY KEY, b VARCHAR, c INTEGER")
+    store.insert("t", table((1, "x", 1), (2, "y", 20)), ["a", "b", "c"])
+    changes = store.subscribe("t", snapshot=False)
+    more = OnConflict((("c", "t.c + excluded.c"), ("b", "excluded.b")), "t.c < 10")
+    written = store.insert(
+        "t", table((1, "z", 5), (2, "q", 5), (3, "n", 3)), ["a", "b", "c"], conflict=more, returning="a, c"
+    )
+    assert rows(store) == Counter([(1, "z", 6), (2, "y", 20), (3, "n", 3)])
+    assert written.count == 2
+    assert written.returned is not None
+    assert sorted(written.returned.to_pylist(), key=str) == [{"a": 1, "c": 6}, {"a": 3, "c": 3}]
+    entry = changes.cursor.read(0)
+    assert entry is not None
+    logged = list(zip(*(c.to_pylist() for c in entry[1].columns), strict=True))
+    assert (1, "x", 1, -1) in logged
+    before = rows(store)
+    with pytest.raises(SqlError, match="a second time"):
+        store.insert("t", table((1, "z", 5), (1, "q", 5)), ["a", "b", "c"], conflict=more)
+    assert rows(store) == before
+    changes.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_update_and_delete_by_another_relation_are_duckdbs(store: Store, seed: int) -> None:
+    rng = random.Random(seed)
+    mirror = duckdb.connect()
+    for name in ("t", "u"):
+        store.create_table(name, T, (), "a INTEGER, b VARCHAR, c INTEGER")
+        given = [(rng.choice([None, *range(5)]), rng.choice("xyz"), rng.randrange(9)) for _ in range(20)]
+        store.insert(name, table(*given), ["a", "b", "c"])
+        mirror.execute(f"CREATE TABLE {name} (a INTEGER, b VARCHAR, c INTEGER)")
+        mirror.executemany(f"INSERT INTO {name} VALUES (?, ?, ?)", given)
+    # one row for each row changed, so that the answer is determined
+    source, condition = "(SELECT a, max(c) AS m FROM u GROUP BY a) AS s", "o.a = s.a AND s.m > 3"
+    changed = store.update("t", [("c", "o.c + s.m")], alias="o", source=source, condition=condition)
+    (count,) = mirror.execute(f"UPDATE t AS o SET c = o.c + s.m FROM {source} WHERE {condition}").fetchone() or ()
+    assert changed.count == count
+    assert rows(store) == Counter(mirror.execute("FROM t").fetchall())
+    # several rows for one row
+    gone = store.delete("t", alias="t", source="u", condition="t.a = u.a AND u.b = 'x'", returning="t.a")
+    (count,) = mirror.execute("DELETE FROM t USING u WHERE t.a = u.a AND u.b = 'x'").fetchone() or ()
+    assert gone.count == count == len(gone.returned or ())
+    assert rows(store) == Counter(mirror.execute("FROM t").fetchall())
+    assert store.update("t", [("b", "u.b")], alias="t", source="u", condition="true").count == sum(rows(store).values())
 
 
 def test_a_failed_update_changes_nothing(store: Store) -> None:
