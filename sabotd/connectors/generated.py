@@ -40,12 +40,19 @@ class Stripes:
         own = max(0, (blocks - place + self.splits - 1) // self.splits)
         return own * self.block + (rest if blocks % self.splits == place else 0)
 
-    def numbers(self, place: int, first: int, last: int) -> np.ndarray:
-        """Return the numbers (int64) of the split's own `first` to `last` - 1."""
-        own = np.arange(first, last, dtype=np.int64)
-        if self.splits == 1:
-            return own
-        return (own // self.block * self.splits + place) * self.block + own % self.block
+    def numbers(self, place: int, first: int, last: int, within: range | None = None) -> np.ndarray:
+        """Return the numbers (int64) of the split's own `first` to `last` - 1; of them those `within` their block."""
+        if self.block == 1:
+            return np.arange(first * self.splits + place, last * self.splits + place, self.splits, dtype=np.int64)
+        within = within or range(self.block)
+        begin, end = first // self.block, -(-last // self.block)
+        blocks = np.arange(begin, end, dtype=np.int64)
+        starts = (blocks * self.splits + place) * self.block
+        # no division a number: that would cost more than to make rows of them
+        grid = (starts[:, None] + np.arange(within.start, within.stop, dtype=np.int64)).ravel()
+        before = min(max(first - begin * self.block - within.start, 0), len(within))
+        after = min(max(end * self.block - last - (self.block - within.stop), 0), len(within))
+        return grid[before : len(grid) - after]
 
     def number(self, place: int, own: int) -> int:
         """Return the number of the split's own number `own`."""
@@ -82,6 +89,7 @@ class GeneratedReader(ABC):
         self._total = total
         self._rate = rate
         self._clock = clock
+        self._within: range | None = None
         self._opened = clock()
         self._next_tick = self._opened
         self._woken = threading.Event()
@@ -105,7 +113,7 @@ class GeneratedReader(ABC):
                 split, first, last = self._due(self.numbers_for(min(max_rows, _MOST_ROWS)))
                 if last > first:
                     split.next = last
-                    batch = self.make(self._stripes.numbers(split.place, first, last))
+                    batch = self.make(self._stripes.numbers(split.place, first, last, self._within))
                     self._status.rows += batch.num_rows
                     self._status.bytes += batch.nbytes
                     if batch.num_rows:

@@ -130,19 +130,14 @@ class NexmarkReader(GeneratedReader):
         splits = read_at_least(op.options, "splits", 1) or parallelism
         super().__init__(Stripes(CYCLE, splits), index, parallelism, total=_events(op.options), rate=rate, clock=clock)
         self._schema = pa.schema([pa.field(c.name, arrow_type(c.type)) for c in op.columns])
-        self._places = _OF_TABLE.get(_table(op.options) or "")
+        places = _OF_TABLE.get(_table(op.options) or "")
+        self._within = range(*places) if places is not None else None
         self._generator = make_generator(op.columns, op.options)
 
     def numbers_for(self, rows: int) -> int:
-        if self._places is None:
-            return rows
-        first, last = self._places
-        return max(CYCLE, rows // (last - first) * CYCLE)
+        return rows if self._within is None else max(CYCLE, rows // len(self._within) * CYCLE)
 
     def make(self, numbers: np.ndarray) -> pa.RecordBatch:
-        if self._places is not None:
-            place = numbers % CYCLE
-            numbers = numbers[(place >= self._places[0]) & (place < self._places[1])]
         return make_batch(self._schema, len(numbers), self._generator.arrays(numbers))
 
 

@@ -7,10 +7,13 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from planner.task_spec import ColumnSpec, SourceOp
 from sabot.errors import SqlError
 from sabotd.connectors import registry
+from sabotd.connectors.generated import Stripes
 from sabotd.connectors.nexmark import CONNECTOR, NexmarkReader, make_generator, table_columns, write_ndjson
 from sabotd.formats.decode import make_decoder
 
@@ -47,6 +50,21 @@ def test_any_cut_and_parallelism_gives_the_same_rows(table):
         op = source(columns, table=table, events="1234", seed="5", **splits)
         assert keyed(read_all(op, parallelism, max_rows)) == whole
     assert keyed(read_all(source(columns, table=table, events="1234", seed="6"))) != whole
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.data())
+def test_stripes_give_their_numbers(block, splits, data):
+    place = data.draw(st.integers(0, splits - 1))
+    first = data.draw(st.integers(0, 300))
+    last = first + data.draw(st.integers(0, 300))
+    low = data.draw(st.integers(0, block - 1))
+    within = range(low, data.draw(st.integers(low + 1, block)))
+    stripes = Stripes(block, splits)
+    wanted = [stripes.number(place, own) for own in range(first, last)]
+    given = stripes.numbers(place, first, last)
+    assert given.dtype == np.int64
+    assert given.tolist() == wanted
+    assert stripes.numbers(place, first, last, within).tolist() == [n for n in wanted if n % block in within]
 
 
 def test_proportions_and_ids():
