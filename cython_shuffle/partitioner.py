@@ -111,8 +111,7 @@ class Partitioner:
         self._destination_of = array("H", task_of_group(n_partitions, max_parallelism))
         self._gatherer = Gatherer(schema, kernels)
         if self._columns:
-            empty = pa.RecordBatch.from_arrays([pa.nulls(1, f.type) for f in schema], schema=_nullable(schema))
-            _assign(kernels, empty, self._columns, self._destination_of)
+            _assign(kernels, empty_batch(schema), self._columns, self._destination_of)
 
     def partition(self, batch: pa.RecordBatch) -> Parts:
         """Return each partition's rows, in their order in `batch`; None where there are none.
@@ -185,6 +184,8 @@ class Gatherer:
 
     def gather(self, batch: pa.RecordBatch, order: pa.Buffer, target: pa.Buffer) -> pa.RecordBatch:
         """Return the rows ``order[0], order[1], ...``; `target` is its inverse (both uint32)."""
+        if batch.num_columns == 0:
+            return batch  # all rows are alike, and only such a batch still knows how many there are
         n_rows = batch.num_rows
         columns: list[pa.Array[Any]] = list(batch.columns)
         if self._by_kernel:
@@ -221,8 +222,12 @@ def _assign(kernels: Kernels, batch: pa.RecordBatch, columns: Sequence[int], des
         raise ShuffleError(str(error), hint="use another key, or cast it") from error
 
 
-def _nullable(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([f.with_nullable(True) for f in schema])
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of `schema` without rows, of whatever types; pyarrow's own way fails for run ends in a list."""
+    if len(schema) == 0:
+        return pa.RecordBatch.from_arrays([], schema=schema)
+    rows = pa.nulls(0, pa.struct([f.with_nullable(True) for f in schema]))
+    return pa.RecordBatch.from_struct_array(cast("pa.StructArray", rows))
 
 
 def _is_kernel_type(t: pa.DataType) -> bool:

@@ -51,7 +51,7 @@ StreamHandler: TypeAlias = Callable[[bytes, Callable[[], bool]], tuple[pa.Schema
 """Answers a ticket: the schema, and chunks of rows with their header; the callable tells whether the reader is gone."""
 
 
-_COMPRESSIONS = ("lz4", "zstd")
+_COMPRESSIONS = ("none", "lz4", "zstd")
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +68,7 @@ class FlightEndpoint:
         For messages.
     security : Security
         Token and TLS, of the server and of its clients.
-    compression : {"lz4", "zstd"}, optional
+    compression : {"none", "lz4", "zstd"}
         Of the streams this endpoint gives, for links between machines; a Unix socket never compresses.
 
     Raises
@@ -84,12 +84,12 @@ class FlightEndpoint:
         *,
         name: str = "agent",
         security: Security = PLAIN,
-        compression: str | None = None,
+        compression: str = "none",
     ) -> None:
-        if compression not in (None, *_COMPRESSIONS):
-            raise ShuffleError(f"compression {compression!r} is not known", hint="use lz4 or zstd, or leave it out")
+        if compression not in _COMPRESSIONS:
+            raise ShuffleError(f"compression {compression!r} is not known", hint="use lz4, zstd or none")
         self.name = name
-        self.compression = None if location.startswith(UNIX) else compression
+        self.compression = None if location.startswith(UNIX) or compression == "none" else compression
         self.clients = ClientPool(security)
         self._security = security
         self._asked = location

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from cython_shuffle.partitioner import empty_batch
 from cython_shuffle.schema_check import SchemaCheck
 from sabot.errors import ShuffleError
 
@@ -21,7 +22,7 @@ class WireFormat:
         self._plain = schema
         self._packed = any(_has_dictionary(f.type) for f in schema)
         self.schema = _PACKED if self._packed else schema.remove_metadata()
-        self.empty = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self.schema], schema=self.schema)
+        self.empty = empty_batch(self.schema)
         self._check = SchemaCheck(schema, "the stream")
 
     def check(self, schema: pa.Schema) -> None:

@@ -93,6 +93,9 @@ def _agent(arguments: Sequence[str]) -> int:
     parser.add_argument("--certificate-file", default="", help="certificate chain, PEM")
     parser.add_argument("--key-file", default="", help="private key, PEM")
     parser.add_argument("--ca-file", default="", help="authorities to trust, PEM")
+    parser.add_argument(
+        "--compression", default="none", choices=("none", "lz4", "zstd"), help="of rows that go out to other machines"
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--log-format", default="text", choices=("text", "json"))
     parser.add_argument("--coordinator", help=argparse.SUPPRESS)  # of agents that a sabotd starts itself
@@ -119,6 +122,7 @@ def _agent(arguments: Sequence[str]) -> int:
             idle_timeout_s=args.idle_timeout,
             ready_fd=args.ready_fd,
             security=security,
+            compression=args.compression,
         )
     return run_joined_agent(
         url=args.join,
@@ -131,4 +135,5 @@ def _agent(arguments: Sequence[str]) -> int:
         memory_mb=args.memory_mb,
         idle_timeout_s=args.idle_timeout,
         security=security,
+        compression=args.compression,
     )

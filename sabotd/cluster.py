@@ -86,7 +86,7 @@ class Cluster:
         security = load_security(agents.token_file, agents.certificate_file, agents.key_file, agents.ca_file)
         require_for(agents.listen or "grpc+unix:", security)
         listen = agents.listen or f"grpc+unix://{self._run_dir / 'sabotd.sock'}"
-        self._endpoint = FlightEndpoint(listen, name=OWN_AGENT, security=security)
+        self._endpoint = FlightEndpoint(listen, name=OWN_AGENT, security=security, compression=agents.compression)
         self._clients = ClientPool(security)
         self._runtime = AgentRuntime(
             OWN_AGENT,

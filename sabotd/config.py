@@ -158,6 +158,7 @@ class AgentsConfig:
     certificate_file: str = _setting(_string, "")
     key_file: str = _setting(_string, "")
     ca_file: str = _setting(_string, "")
+    compression: str = _setting(_choice("none", "lz4", "zstd"), "none")
 
     def resolved_count(self) -> int:
         """Return the number of agent processes: ``count``, or one a core, at least two."""

@@ -41,6 +41,7 @@ def run_joined_agent(
     memory_mb: int | None,
     idle_timeout_s: float,
     security: Security,
+    compression: str,
 ) -> int:
     """Join, run tasks until SIGTERM, a drain, or being declared dead; returns the exit status.
 
@@ -57,7 +58,7 @@ def run_joined_agent(
         raise ConfigError(msg, hint="install the same version on both")
     name = agent_id or socket.gethostname()
     state_dir.mkdir(parents=True, exist_ok=True)
-    endpoint = FlightEndpoint(listen, name=name, security=security)
+    endpoint = FlightEndpoint(listen, name=name, security=security, compression=compression)
     clients = ClientPool(security)
     reporter = Reporter(name, coordinator, clients)
     memory = memory_mb or max(512, (psutil.virtual_memory().total >> 20) // 2)

@@ -110,10 +110,11 @@ def run_agent(
     idle_timeout_s: float,
     ready_fd: int | None,
     security: Security,
+    compression: str,
 ) -> int:
     """Run an agent until its standard input ends or SIGTERM comes; returns the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    endpoint = FlightEndpoint(listen, name=agent_id, security=security)
+    endpoint = FlightEndpoint(listen, name=agent_id, security=security, compression=compression)
     clients = ClientPool(security)
     reporter = Reporter(agent_id, coordinator, clients)
     runtime = AgentRuntime(

@@ -302,6 +302,7 @@ class ChildAgents:
                 "--certificate-file", settings.config.certificate_file,
                 "--key-file", settings.config.key_file,
                 "--ca-file", settings.config.ca_file,
+                "--compression", settings.config.compression,
                 "--ready-fd", str(ready_out),
             ],
             stdin=subprocess.PIPE,  # its end of file tells the agent that the daemon is gone

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from cython_shuffle.partitioner import BroadcastPartitioner, Partitioner, key_groups, task_of_group
+from cython_shuffle.partitioner import (
+    BroadcastPartitioner,
+    Partitioner,
+    RebalancePartitioner,
+    key_groups,
+    task_of_group,
+)
+from cython_shuffle.placed import CustomPartitioner, RangePartitioner
 from sabot.errors import ShuffleError
 from tests.support.arrow_cases import CASES
 
@@ -41,6 +48,32 @@ def test_zero_columns_keep_their_rows():
     assert parts[0] is not None
     assert parts[0].num_rows == 10
     assert parts[1:] == [None, None]
+
+
+@pytest.mark.parametrize("n_partitions", [1, 3, 1024])
+def test_every_kind_of_edge_without_columns_and_without_rows(n_partitions):
+    whole = pa.record_batch({"k": pa.array(range(5000))})
+    empty = whole.select([])
+    by_key = [
+        Partitioner(whole.schema, ["k"], n_partitions),
+        RangePartitioner(whole.schema, "k", [pa.scalar(i) for i in range(1, n_partitions)], n_partitions),
+    ]
+    either = [
+        lambda schema: RebalancePartitioner(n_partitions, 1),
+        lambda schema: BroadcastPartitioner(n_partitions),
+        lambda schema: CustomPartitioner(
+            schema, lambda b: pa.array([i % n_partitions for i in range(b.num_rows)], pa.int64()), n_partitions, "here"
+        ),
+    ]
+    for partitioner in [*by_key, *(make(whole.schema) for make in either)]:
+        parts = partitioner.partition(whole)
+        assert len(parts) == n_partitions
+        copies = n_partitions if isinstance(partitioner, BroadcastPartitioner) else 1
+        assert sorted(k for p in parts if p is not None for k in p["k"].to_pylist()) == sorted([*range(5000)] * copies)
+        assert partitioner.partition(whole.slice(0, 0)) == [None] * n_partitions
+    for partitioner in [Partitioner(empty.schema, [], n_partitions), *(make(empty.schema) for make in either)]:
+        copies = n_partitions if isinstance(partitioner, BroadcastPartitioner) else 1
+        assert sum(p.num_rows for p in partitioner.partition(empty) if p is not None) == 5000 * copies
 
 
 def test_empty_batch_has_no_parts(kernels):

@@ -13,6 +13,7 @@ from pyarrow import flight
 from cython_shuffle.frames import Barrier
 from cython_shuffle.transport import ClientPool, FlightEndpoint, Security
 from sabot.errors import ConfigError, ShuffleError
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.shuffle_io import edge, locations, next_frame, rows
 
 TLS_FOLDER = Path(__file__).parents[1] / "support" / "tls"
@@ -99,14 +100,19 @@ def test_tls_to_a_plain_port(make_agent, security):
         call(plain.location.replace("grpc://", "grpc+tls://"), security)
 
 
-def test_bytes_of_a_stranger(running):
+def test_bytes_of_a_stranger(running, capfd):
     for data in (STRANGER, bytes(4096), b"\x16\x03\x01" + b"\xff" * 300):
+        capfd.readouterr()
         with socket.create_connection(("127.0.0.1", running.port)) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(4096):
                 pass
         running()
+        # gRPC's own line: the bytes never reach us
+        said = [line for line in capfd.readouterr().err.splitlines() if "absl::InitializeLog" not in line]
+        assert len(said) == 1, said
+        assert "Handshake failed" in said[0]
 
 
 @pytest.mark.parametrize("ticket", [b"", b"\xff\xfe", b"\x90", bytes(100)])
@@ -164,22 +170,37 @@ def test_security_from_files(tmp_path, security):
             Security.from_files(token=token, **files)
 
 
-@pytest.mark.parametrize("compression", ["lz4", "zstd"])
-def test_compressed_streams(make_agent, compression):
-    up, down = (make_agent(n, location="grpc://127.0.0.1:0", compression=compression) for n in "ab")
+def bytes_on_the_wire(make_agent, compression):
+    """Send the same rows from an agent of that setting to one without, through a proxy that counts."""
+    up = make_agent(f"up {compression}", location="grpc://127.0.0.1:0", compression=compression)
+    down = make_agent(f"down {compression}", location="grpc://127.0.0.1:0")
+    proxy = CuttingProxy(int(up.location.rpartition(":")[2]))
     info = edge("e", "HASH", 1, 1)
-    where = locations(info, up.location, down.location)
-    for agent in (up, down):
-        agent.manager.register_shuffle("mv:j", 1, info, where)
+    up.manager.register_shuffle("mv:j", 1, info, locations(info, up.location, down.location))
+    proxied = f"grpc://127.0.0.1:{proxy.port}"
+    down.manager.register_shuffle("mv:j", 1, info, locations(info, proxied, down.location))
     (channel,) = down.manager.read_partition("mv:j", "e", info.downstream[0])
     writer = up.manager.writer("mv:j", "e", info.upstream[0])
-    writer.write(rows(0, 20_000))
+    writer.write(rows(0, 10_000))
     writer.barrier(Barrier(1))
-    assert next_frame(channel).batch.equals(rows(0, 20_000))
+    assert next_frame(channel).batch.equals(rows(0, 10_000))
+    for agent in (down, up):
+        agent.manager.unregister("mv:j", 1)
+        agent.endpoint.clients.close()
+    proxy.stop()
+    return proxy.bytes_from_server
+
+
+def test_each_side_compresses_what_it_sends(make_agent):
+    plain = bytes_on_the_wire(make_agent, "none")
+    assert plain > rows(0, 10_000).nbytes
+    for compression in ("lz4", "zstd"):
+        assert bytes_on_the_wire(make_agent, compression) < 0.7 * plain
 
 
 def test_compressions(tmp_path):
     with pytest.raises(ShuffleError, match="'gzip' is not known"):
         FlightEndpoint("grpc://127.0.0.1:0", compression="gzip")
     assert FlightEndpoint("grpc://127.0.0.1:0", compression="lz4").compression == "lz4"
+    assert FlightEndpoint("grpc://127.0.0.1:0").compression is None
     assert FlightEndpoint(f"grpc+unix://{tmp_path}/s", compression="lz4").compression is None

@@ -14,6 +14,20 @@ _PAIR = pa.struct([("a", pa.int64()), ("b", pa.string())])
 _PAIRS = [{"a": 1, "b": "x"}, None, {"a": None, "b": None}, {"a": -1, "b": ""}]
 
 
+class _Label(pa.ExtensionType):
+    """A user's type over a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.dictionary(pa.int8(), pa.string()), "sabot.test.label")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> _Label:
+        return cls()
+
+
 def _ints(t: Any) -> list[int | None]:
     bits = t.bit_width
     if pa.types.is_unsigned_integer(t):
@@ -74,6 +88,21 @@ def _make() -> dict[str, pa.Array[Any]]:
     add([None] * 4, pa.null())
     add([b"a" * 16, None], pa.uuid())
     add([{"v": "x"}, None, {"v": "longer than twelve bytes"}], pa.struct([("v", pa.string_view())]))
+    labels = pa.array(["a", "b", None, "a"], pa.dictionary(pa.int8(), pa.string()))
+    offsets = pa.array([0, 2, 3, 4], pa.int32())
+    cases["list of dictionary"] = pa.ListArray.from_arrays(offsets, labels)
+    cases["struct of dictionary"] = pa.StructArray.from_arrays([labels, pa.array([1, 2, 3, 4])], names=["d", "n"])
+    cases["extension of dictionary"] = pa.ExtensionArray.from_storage(_Label(), labels)
+    cases["dictionary of struct"] = pa.DictionaryArray.from_arrays(
+        pa.array([0, 1, None, 0], pa.int16()), pa.array([{"a": 1}, {"a": None}])
+    )
+    add([["a", "longer than twelve bytes"], None, [], [None]], pa.list_(pa.string_view()))
+    add([["a", "b"], None, ["c", None]], pa.list_(pa.string(), 2))
+    add([["a"], None, [], ["b", None]], pa.list_view(pa.string()))
+    add(['{"a": 1}', None, "[]"], pa.json_())
+    runs = pc.run_end_encode(pa.array([1, 1, None, 2]))
+    cases["list of run_end_encoded"] = pa.ListArray.from_arrays(offsets, runs)
+    cases["run_end_encoded strings"] = pc.run_end_encode(pa.array(["a", "a", None, "b"]))
     cases["run_end_encoded"] = pc.run_end_encode(pa.array([1, 1, 2, None, None, 3]))
     codes = pa.array([0, 1, 0, 1], pa.int8())
     cases["sparse_union"] = pa.UnionArray.from_sparse(
@@ -84,4 +113,5 @@ def _make() -> dict[str, pa.Array[Any]]:
     return cases
 
 
+pa.register_extension_type(_Label())  # type: ignore[no-untyped-call]
 CASES = _make()

@@ -22,6 +22,7 @@ class CuttingProxy:
         self.cut_after_bytes: int | None = None
         self.cuts = 0
         self.accepted = 0
+        self.bytes_from_server = 0
         self.refuse = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
@@ -98,6 +99,7 @@ class CuttingProxy:
             return
         if one in self._from_server:
             self._from_server[one] += len(data)
+            self.bytes_from_server += len(data)
             if self.cut_after_bytes is not None and self._from_server[one] >= self.cut_after_bytes:
                 self.cuts += 1
                 self._reset(one)

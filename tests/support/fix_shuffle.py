@@ -57,7 +57,7 @@ def make_agent(tmp_path: Path) -> Iterator[Callable[..., ShuffleAgent]]:
         location: str | None = None,
         pool_bytes: int = 16 << 20,
         security: Security = PLAIN,
-        compression: str | None = None,
+        compression: str = "none",
         **options: Any,
     ) -> ShuffleAgent:
         location = location or f"grpc+unix://{tmp_path}/{name}.sock"

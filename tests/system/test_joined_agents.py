@@ -35,7 +35,9 @@ def database(postgres: PostgresServer) -> Iterator[str]:
 @pytest.fixture
 def daemon(database: str, tmp_path: Path) -> Iterator[Daemon]:
     config = tmp_path / "sabotd.toml"
-    config.write_text(f'[control]\ndatabase = "{database}"\n[agents]\ncount = 1\nlisten = "grpc://127.0.0.1:0"\n')
+    config.write_text(
+        f'[control]\ndatabase = "{database}"\n[agents]\ncount = 1\nlisten = "grpc://127.0.0.1:0"\ncompression = "lz4"\n'
+    )
     started = Daemon(tmp_path / "data", "--config", str(config), "--listen", "grpc://127.0.0.1:0")
     yield started
     if started.process.poll() is None:
@@ -78,7 +80,10 @@ UP = "SELECT agent FROM sabot_catalog.agents WHERE state = 'UP' ORDER BY agent"
 def test_agents_join_work_are_lost_and_are_drained(
     database: str, daemon: Daemon, join: list[Joined], tmp_path: Path
 ) -> None:
-    join += [Joined(database, tmp_path, f"r{i}", "--label", f"rack={i}", "--slots", "3") for i in range(2)]
+    join += [
+        Joined(database, tmp_path, f"r{i}", "--label", f"rack={i}", "--slots", "3", "--compression", "zstd")
+        for i in range(2)
+    ]
     with sabot.connect(daemon.location) as db:
 
         def run(*statements: str) -> None:
