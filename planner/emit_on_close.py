@@ -1,4 +1,7 @@
-"""EMIT ON WINDOW CLOSE as a rewrite of the logical plan: late rows filtered, groups closed by the watermark.
+"""Emission on close as a rewrite of the logical plan: late rows filtered, windows closed by the watermark.
+
+Under EMIT ON WINDOW CLOSE all of the query has to close. In a query whose windows are written as Flink or Arroyo
+write them, what belongs to windows closes (groups, joins, functions over a window's rows), and all else is kept up.
 
 Each field that tells when its row's window closes has a bound: the row is complete once the watermark is at or past
 ``field + offset``. Bounds start at a source's watermark column and follow it through the plan.
@@ -13,7 +16,9 @@ from sqlglot import exp
 from planner.expressions import column, renamed_field
 from planner.logical import (
     Aggregate,
+    Emit,
     Filter,
+    GapFill,
     Join,
     JoinKind,
     LogicalNode,
@@ -23,11 +28,13 @@ from planner.logical import (
     Query,
     RelationKind,
     Scan,
+    Timeline,
     Union,
     Unnest,
     Window,
     schema_of,
 )
+from planner.tree import unique_nodes
 from sabot.errors import SqlError
 from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
@@ -77,10 +84,14 @@ def rewrite(query: Query) -> ClosingPlan:
     Raises
     ------
     SqlError
-        If nothing in the query tells when a row's window has closed.
+        If nothing in the query tells when a row's window has closed, and it says EMIT ON WINDOW CLOSE.
     """
     fields = schema_of(query.root)
-    closing = _rewrite(query.root, keep=True)
+    if query.emit is Emit.BY_WINDOW:
+        closing = _Rewriter(by_window=True).rewrite(query.root, closing=False)
+        closes = any(closed(n) for n in unique_nodes(closing.node))
+        return ClosingPlan(_only(closing.node, fields) if closes else query.root, None, fields)
+    closing = _Rewriter(by_window=False).rewrite(query.root, keep=True)
     if closing.gated:
         return ClosingPlan(_only(closing.node, fields), None, fields)
     if not closing.complete:
@@ -97,71 +108,185 @@ def rewrite(query: Query) -> ClosingPlan:
     return ClosingPlan(node, close, fields)
 
 
-def _rewrite(node: LogicalNode, *, keep: bool = False) -> _Closing:
-    """Rewrite `node`; with `keep`, a projection that drops every bound passes one on under a hidden name."""
+def closed(node: LogicalNode) -> bool:
+    """Whether a node of a rewritten plan shows rows once the watermark has passed them."""
     match node:
-        case Scan(relation=relation):
-            if relation.kind is not RelationKind.SOURCE or relation.watermark is None:
-                return _Closing(node)
-            scan = replace(node, fields=(*node.fields, Field(ROW_WATERMARK, "TIMESTAMP")))
-            return _Closing(scan, {relation.watermark.column: _Bound(1, raw=True)}, row_watermark=True)
-        case Project():
-            return _project(node, keep)
-        case Filter(input=child):
-            below = _rewrite(child, keep=keep)
-            return replace(below, node=replace(node, input=below.node))
-        case Window():
-            return _window(node)
-        case Aggregate():
-            return _aggregate(node)
+        case Aggregate() | Over():
+            return node.close_column is not None
         case Join():
-            return _join(node)
-        case Over():
-            return _over(node)
-        case Unnest(input=child):
-            below = _rewrite(child, keep=keep)
-            unnested = _moved_watermark(replace(node, input=below.node), below)
-            return replace(below, node=unnested)
-        case Union():
-            return _union(node)
+            return node.close_columns is not None
+        case Timeline():
+            return node.closing
+        case _:
+            return False
 
 
-def _project(node: Project, keep: bool) -> _Closing:
-    below = _rewrite(node.input, keep=keep)
-    exprs = node.exprs
-    bounds = {}
-    for e in node.exprs:
-        source = renamed_field(e.expr)
-        if source in below.bounds:
-            bounds[e.name] = below.bounds[source]
-    hidden = _closest(below.bounds, list(below.bounds))
-    if keep and not bounds and hidden is not None:
-        bounds[CLOSE_KEY] = below.bounds[hidden]
-        exprs = (*exprs, NamedExpr(CLOSE_KEY, column(hidden), _type_of(below.node, hidden)))
-    if below.row_watermark:
-        exprs = (*exprs, NamedExpr(ROW_WATERMARK, column(ROW_WATERMARK), "TIMESTAMP"))
-    return replace(below, node=Project(below.node, exprs), bounds=bounds)
+class _Rewriter:
+    """Rewrites one query; with `by_window`, only what belongs to windows waits for them to close."""
+
+    def __init__(self, *, by_window: bool) -> None:
+        self._by_window = by_window
+
+    def rewrite(self, node: LogicalNode, *, keep: bool = False, closing: bool = True) -> _Closing:
+        """Rewrite `node`.
+
+        With `keep`, a projection that drops every bound passes one on under a hidden name. Without `closing`, nothing
+        above waits for windows to close, and rows that come late for them stay.
+        """
+        match node:
+            case Scan(relation=relation):
+                if relation.kind is not RelationKind.SOURCE or relation.watermark is None:
+                    return _Closing(node)
+                scan = replace(node, fields=(*node.fields, Field(ROW_WATERMARK, "TIMESTAMP")))
+                return _Closing(scan, {relation.watermark.column: _Bound(1, raw=True)}, row_watermark=True)
+            case Project():
+                return self._project(node, keep, closing)
+            case Filter(input=child):
+                below = self.rewrite(child, keep=keep, closing=closing)
+                return replace(below, node=replace(node, input=below.node))
+            case Window():
+                return self._window(node, closing)
+            case Timeline():
+                return self._timeline(node)
+            case Aggregate():
+                return self._aggregate(node, closing)
+            case Join():
+                return self._join(node, closing)
+            case Over():
+                return self._over(node, closing)
+            case Unnest(input=child):
+                below = self.rewrite(child, keep=keep, closing=closing)
+                unnested = _moved_watermark(replace(node, input=below.node), below)
+                return replace(below, node=unnested)
+            case Union():
+                return self._union(node, closing)
+
+    def _project(self, node: Project, keep: bool, closing: bool) -> _Closing:
+        below = self.rewrite(node.input, keep=keep, closing=closing)
+        exprs = node.exprs
+        bounds = {}
+        for e in node.exprs:
+            source = renamed_field(e.expr)
+            if source in below.bounds:
+                bounds[e.name] = below.bounds[source]
+        hidden = _closest(below.bounds, list(below.bounds))
+        if keep and not bounds and hidden is not None:
+            bounds[CLOSE_KEY] = below.bounds[hidden]
+            exprs = (*exprs, NamedExpr(CLOSE_KEY, column(hidden), _type_of(below.node, hidden)))
+        if below.row_watermark:
+            exprs = (*exprs, NamedExpr(ROW_WATERMARK, column(ROW_WATERMARK), "TIMESTAMP"))
+        return replace(below, node=Project(below.node, exprs), bounds=bounds)
+
+    def _window(self, node: Window, closing: bool) -> _Closing:
+        below = self.rewrite(node.input, closing=closing)
+        bound = below.bounds.get(node.time_column)
+        window = replace(node, input=below.node)
+        if bound is None or not bound.raw or not below.row_watermark or not closing:
+            return replace(below, node=_moved_watermark(window, below), bounds={}, complete=False)
+        bounds = {node.start_name: _Bound(node.size_us, raw=False), node.end_name: _Bound(0, raw=False)}
+        late_filtered = _late_filter(_moved_watermark(window, below), node.end_name)
+        return replace(below, node=late_filtered, bounds=bounds, complete=True)
+
+    def _timeline(self, node: Timeline) -> _Closing:
+        below = self.rewrite(node.input, closing=False)
+        bound = below.bounds.get(node.time_column)
+        if isinstance(node.work, GapFill) or bound is None or not bound.raw or not below.row_watermark:
+            return _Closing(replace(node, input=_only(below.node, schema_of(node.input))))
+        sessions = replace(node, input=below.node, closing=True)
+        return _Closing(sessions, {node.work.end_name: _Bound(0, raw=False)}, complete=True, gated=True)
+
+    def _over(self, node: Over, closing: bool) -> _Closing:
+        """Rows among those of a window: what it says of them stands when the window has closed."""
+        below = self.rewrite(node.input)
+        if not below.complete and not self._by_window:
+            below = _filter_late(below, list(node.partition))
+        name = self._closest(below, list(node.partition))
+        if name is None or not below.complete:
+            if self._by_window and not closing:
+                below = self.rewrite(node.input, closing=False)
+            return _Closing(replace(node, input=_only(below.node, schema_of(node.input))), gated=below.gated)
+        bounds = {key: below.bounds[key] for key in node.partition if key in below.bounds}
+        child, close = _with_close(_only(below.node, schema_of(node.input)), name, below.bounds[name])
+        partition = node.partition if close in node.partition else (*node.partition, close)
+        over: LogicalNode = replace(node, input=child, partition=partition, close_column=close)
+        return _Closing(_only(over, schema_of(node)), bounds, complete=True, gated=True)
+
+    def _aggregate(self, node: Aggregate, closing: bool) -> _Closing:
+        below = self.rewrite(node.input)
+        if not below.complete and not self._by_window:
+            below = _filter_late(below, list(node.keys))
+        name = self._closest(below, list(node.keys))
+        if name is None or not below.complete:
+            # a group of no window, or of one that late rows may still reach: it shows its changes
+            if self._by_window and not closing:
+                below = self.rewrite(node.input, closing=False)
+            return _Closing(replace(node, input=below.node), gated=below.gated)
+        bounds = {key: below.bounds[key] for key in node.keys if key in below.bounds}
+        child, close = _with_close(below.node, name, below.bounds[name])
+        keys = node.keys if close in node.keys else (*node.keys, close)
+        closed: LogicalNode = replace(node, input=child, keys=keys, close_column=close)
+        if keys != node.keys:
+            closed = _select(closed, schema_of(node))
+        return _Closing(closed, bounds, complete=True, gated=True)
+
+    def _join(self, node: Join, closing: bool) -> _Closing:
+        left, right = self.rewrite(node.left), self.rewrite(node.right)
+        pairs = zip(node.left_keys, node.right_keys, strict=True)
+        alike = [(a, b) for a, b in pairs if a in left.bounds and left.bounds[a] == right.bounds.get(b)]
+        complete = bool(alike) and left.complete and right.complete
+        if complete and not node.temporal and node.asof is None:
+            return self._closed_join(node, left, right, alike)
+        if self._by_window and not closing:
+            left, right = (self.rewrite(side, closing=False) for side in (node.left, node.right))
+        joined = replace(
+            node, left=_only(left.node, schema_of(node.left)), right=_only(right.node, schema_of(node.right))
+        )
+        if node.temporal:
+            # a row that has come has its partners: it waits for nothing
+            return _Closing(joined, left.bounds, complete=left.complete, gated=left.gated)
+        return _Closing(joined, _joined_bounds(node, left, right), complete=complete, gated=left.gated or right.gated)
+
+    def _closed_join(self, node: Join, left: _Closing, right: _Closing, alike: list[tuple[str, str]]) -> _Closing:
+        """A join of windows: it is made once, when they have closed."""
+        a, b = min(alike, key=lambda pair: (left.bounds[pair[0]].offset_us, pair))
+        sides = []
+        for below, name, given, hidden in (
+            (left, a, node.left, f"{CLOSE}_l"),
+            (right, b, node.right, f"{CLOSE}_r"),
+        ):
+            sides.append(_with_close(_only(below.node, schema_of(given)), name, below.bounds[name], hidden))
+        (left_node, left_close), (right_node, right_close) = sides
+        joined = replace(node, left=left_node, right=right_node, close_columns=(left_close, right_close))
+        bounds = _joined_bounds(node, left, right)
+        return _Closing(_only(joined, schema_of(node)), bounds, complete=True, gated=True)
+
+    def _union(self, node: Union, closing: bool) -> _Closing:
+        kids = [self.rewrite(kid, closing=closing) for kid in node.inputs]
+        marked = all(kid.row_watermark for kid in kids)
+        fields = schema_of(node)
+        inputs = tuple(kid.node if marked else _only(kid.node, fields) for kid in kids)
+        bounds = {n: b for n, b in kids[0].bounds.items() if all(kid.bounds.get(n) == b for kid in kids)}
+        return _Closing(
+            Union(inputs),
+            bounds,
+            row_watermark=marked,
+            complete=all(kid.complete for kid in kids),
+            gated=all(kid.gated for kid in kids),
+        )
+
+    def _closest(self, below: _Closing, names: list[str]) -> str | None:
+        """Return the field to close by; by a watermark's column itself only where the query says so."""
+        bounds = {n: b for n, b in below.bounds.items() if not (self._by_window and b.raw)}
+        return _closest(bounds, names)
 
 
-def _window(node: Window) -> _Closing:
-    below = _rewrite(node.input)
-    bound = below.bounds.get(node.time_column)
-    window = replace(node, input=below.node)
-    if bound is None or not bound.raw or not below.row_watermark:
-        return replace(below, node=_moved_watermark(window, below), bounds={}, complete=False)
-    bounds = {node.start_name: _Bound(node.size_us, raw=False), node.end_name: _Bound(0, raw=False)}
-    late_filtered = _late_filter(_moved_watermark(window, below), node.end_name)
-    return replace(below, node=late_filtered, bounds=bounds, complete=True)
-
-
-def _over(node: Over) -> _Closing:
-    """Rows among those of a window: what it says of them stands when the window has closed."""
-    below = _rewrite(node.input)
-    if not below.complete:
-        below = _filter_late(below, list(node.partition))
-    bounds = {key: below.bounds[key] for key in node.partition if key in below.bounds}
-    over = replace(node, input=_only(below.node, schema_of(node.input)))
-    return _Closing(over, bounds, complete=below.complete and bool(bounds), gated=below.gated)
+def _joined_bounds(node: Join, left: _Closing, right: _Closing) -> dict[str, _Bound]:
+    if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI) or node.asof is not None:
+        return left.bounds
+    if node.kind is JoinKind.RIGHT:
+        return right.bounds
+    # of a row without a partner, one side's time is NULL
+    return {} if node.kind is JoinKind.FULL else {**left.bounds, **right.bounds}
 
 
 def _moved_watermark(window: Window | Unnest, below: _Closing) -> LogicalNode:
@@ -170,63 +295,6 @@ def _moved_watermark(window: Window | Unnest, below: _Closing) -> LogicalNode:
         return window
     fields = [f for f in schema_of(window) if f.name != ROW_WATERMARK]
     return _select(window, (*fields, Field(ROW_WATERMARK, "TIMESTAMP")))
-
-
-def _aggregate(node: Aggregate) -> _Closing:
-    below = _rewrite(node.input)
-    name = _closest(below.bounds, list(node.keys))
-    if not below.complete:
-        below = _filter_late(below, list(node.keys))
-    if name is None or not below.complete:
-        # a group of no window, or of one that late rows may still reach: it shows its changes
-        return _Closing(replace(node, input=below.node), gated=below.gated)
-    bounds = {key: below.bounds[key] for key in node.keys if key in below.bounds}
-    child, close = _with_close(below.node, name, below.bounds[name])
-    keys = node.keys if close in node.keys else (*node.keys, close)
-    closed: LogicalNode = replace(node, input=child, keys=keys, close_column=close)
-    if keys != node.keys:
-        closed = _select(closed, schema_of(node))
-    return _Closing(closed, bounds, complete=True, gated=True)
-
-
-def _join(node: Join) -> _Closing:
-    left, right = _rewrite(node.left), _rewrite(node.right)
-    joined = replace(node, left=_only(left.node, schema_of(node.left)), right=_only(right.node, schema_of(node.right)))
-    together = any(
-        lk in left.bounds and left.bounds[lk] == right.bounds.get(rk)
-        for lk, rk in zip(node.left_keys, node.right_keys, strict=True)
-    )
-    bounds = {**left.bounds, **right.bounds}
-    if node.temporal:
-        # a row that has come has its partners: it waits for nothing
-        return _Closing(joined, left.bounds, complete=left.complete, gated=left.gated)
-    if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI) or node.asof is not None:
-        bounds = left.bounds
-    elif node.kind is JoinKind.RIGHT:
-        bounds = right.bounds
-    elif node.kind is JoinKind.FULL:
-        bounds = {}
-    return _Closing(
-        joined,
-        bounds,
-        complete=together and left.complete and right.complete,
-        gated=left.gated or right.gated,
-    )
-
-
-def _union(node: Union) -> _Closing:
-    kids = [_rewrite(kid) for kid in node.inputs]
-    marked = all(kid.row_watermark for kid in kids)
-    fields = schema_of(node)
-    inputs = tuple(kid.node if marked else _only(kid.node, fields) for kid in kids)
-    bounds = {n: b for n, b in kids[0].bounds.items() if all(kid.bounds.get(n) == b for kid in kids)}
-    return _Closing(
-        Union(inputs),
-        bounds,
-        row_watermark=marked,
-        complete=all(kid.complete for kid in kids),
-        gated=all(kid.gated for kid in kids),
-    )
 
 
 def _closest(bounds: dict[str, _Bound], names: list[str]) -> str | None:
@@ -260,14 +328,14 @@ def late_predicate(node: LogicalNode, name: str, *, inclusive: bool = False) -> 
     return exp.Or(this=still_open, expression=unknown)
 
 
-def _with_close(node: LogicalNode, name: str, bound: _Bound) -> tuple[LogicalNode, str]:
+def _with_close(node: LogicalNode, name: str, bound: _Bound, hidden: str = CLOSE) -> tuple[LogicalNode, str]:
     """Return `node` with a column that holds the closing time itself, and that column's name."""
     if bound.offset_us == 0:
         return node, name
     time_type = _type_of(node, name)
     close = exp.Add(this=column(name), expression=interval(bound.offset_us))
     kept = tuple(NamedExpr(f.name, column(f.name), f.type) for f in schema_of(node))
-    return Project(node, (*kept, NamedExpr(CLOSE, close, time_type))), CLOSE
+    return Project(node, (*kept, NamedExpr(hidden, close, time_type))), hidden
 
 
 def interval(microseconds: int) -> exp.Expression:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from planner.logical import Aggregate, Filter, Join, LogicalNode, Over, Project, Scan, Union, Unnest, Window
+from planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    LogicalNode,
+    Over,
+    Project,
+    Scan,
+    Sessions,
+    Timeline,
+    Union,
+    Unnest,
+    Window,
+)
 
 BROADCAST_ROWS = 10_000
 """The most rows of a side that is broadcast although the join has keys."""
@@ -28,7 +41,9 @@ def rows_estimate(node: LogicalNode) -> int | None:
             return sum(known) if len(known) == len(found) else None
         case Over(input=child):
             return rows_estimate(child)
-        case Join() | Unnest():
+        case Timeline(input=child, work=Sessions()):
+            return rows_estimate(child)
+        case Join() | Unnest() | Timeline():
             return None
 
 

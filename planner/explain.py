@@ -17,6 +17,8 @@ from planner.logical import (
     OverCall,
     Project,
     Scan,
+    Sessions,
+    Timeline,
     Union,
     Unnest,
     Window,
@@ -24,6 +26,8 @@ from planner.logical import (
 from planner.render import render
 from planner.stream_node import StreamNode
 from planner.task_spec import (
+    CloseRecomputeOp,
+    CloseSessionsOp,
     FinalAggOp,
     JoinOp,
     LogSourceOp,
@@ -112,6 +116,14 @@ def _logical_line(node: LogicalNode) -> str:
             offset = f", offset {_duration(node.offset_us)}" if node.offset_us else ""
             names = f" as {node.start_name}, {node.end_name}"
             return f"Window {node.kind.value} {node.time_column}, size {_duration(node.size_us)}{slide}{offset}{names}"
+        case Timeline(partition=partition, work=work):
+            by = f" by {', '.join(partition)}" if partition else ""
+            close = " closed by the watermark" if node.closing else ""
+            if isinstance(work, Sessions):
+                names = f" as {work.start_name}, {work.end_name}"
+                return f"Sessions of {node.time_column}, gap {_duration(work.gap_us)}{by}{names}{close}"
+            fills = "".join(f", {field} {how.value}" for field, how in work.fills)
+            return f"Fill gaps of {node.time_column}, step {_duration(work.step_us)}{fills}{by}"
         case Aggregate(keys=keys, calls=calls):
             close = f" closed by {node.close_column}" if node.close_column else ""
             what = ", ".join(_call(c) for c in calls) or "distinct"
@@ -123,11 +135,13 @@ def _logical_line(node: LogicalNode) -> str:
             if node.asof is not None:
                 residual = f" and {node.asof.left} {node.asof.sign} {node.asof.right}"
             how = " as of arrival" if node.temporal else " as of the nearest" if node.asof is not None else ""
-            return f"{kind}{how} on {pairs or 'true'}{residual}"
+            close = f" closed by {node.close_columns[0]}" if node.close_columns else ""
+            return f"{kind}{how} on {pairs or 'true'}{residual}{close}"
         case Over(partition=partition, calls=over_calls):
             by = f" by {', '.join(partition)}" if partition else ""
             where = f" where {render(node.condition)}" if node.condition is not None else ""
-            return f"Over {', '.join(_over(c) for c in over_calls)}{by}{where}"
+            close = f" closed by {node.close_column}" if node.close_column else ""
+            return f"Over {', '.join(_over(c) for c in over_calls)}{by}{where}{close}"
         case Unnest(lists=lists):
             return "Unnest " + ", ".join(f"{field} as {name}" for field, name, _ in lists)
         case Union():
@@ -202,8 +216,10 @@ def _details(node: StreamNode) -> list[str]:
     match node.op:
         case SourceOp(watermark_sql=watermark, judge_lateness=judged) if watermark is not None:
             return [f"watermark {watermark}" + (", judges late rows" if judged else "")]
-        case SqlOp(sql=sql) | PartialAggOp(sql=sql) | RecomputeOp(sql=sql):
+        case SqlOp(sql=sql) | PartialAggOp(sql=sql) | RecomputeOp(sql=sql) | CloseSessionsOp(sql=sql):
             return [sql]
+        case CloseRecomputeOp(sql=sql, close_columns=closes):
+            return [sql, f"closed by {' and '.join(closes)}"]
         case FinalAggOp(result_sql=results, close_column=close):
             shown = [f"result {', '.join(results)}"] if results else []
             return shown + ([f"closed by {close}"] if close else [])

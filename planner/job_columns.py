@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from planner.task_spec import (
     CloseFilterOp,
+    CloseRecomputeOp,
+    CloseSessionsOp,
     Columns,
     EdgeSpec,
     FinalAggOp,
@@ -58,7 +60,7 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return _weighted(op.columns, any(op.weighted))
         case TemporalJoinOp():
             return _weighted(op.columns, op.weighted[0])
-        case CloseFilterOp():
+        case CloseFilterOp() | CloseRecomputeOp() | CloseSessionsOp():
             return columns_schema(op.columns)
         case MaterializeOp() | SinkOp():
             return pa.schema([])

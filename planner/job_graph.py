@@ -53,6 +53,8 @@ class OperatorType(enum.Enum):
     RECOMPUTE = "recompute"
     TEMPORAL_JOIN = "temporal_join"
     CLOSE_FILTER = "close_filter"
+    CLOSE_RECOMPUTE = "close_recompute"
+    CLOSE_SESSIONS = "close_sessions"
 
 
 _MAY_REWRITE_KEYS = (

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from sqlglot import exp
 
+from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
 
 
@@ -119,6 +120,51 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """Adds ``start_name`` and ``end_name``: rows less than ``gap_us`` apart are one session, from its first row on.
+
+    A session ends one gap after its last row.
+    """
+
+    gap_us: int
+    start_name: str = "window_start"
+    end_name: str = "window_end"
+
+
+class Fill(enum.Enum):
+    """What a row that fills a gap has in a column."""
+
+    NULL = "null"
+    LAST = "last"
+    """The value of the row before the gap."""
+    BETWEEN = "between"
+    """On the straight line from the row before the gap to the one behind it."""
+
+
+@dataclass(frozen=True)
+class GapFill:
+    """Adds a row every ``step_us`` between two rows that are further apart; ``fills`` are (field, how) pairs."""
+
+    step_us: int
+    fills: tuple[tuple[str, Fill], ...] = ()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The rows of each `partition` in the order of a time column, and what `work` makes of them.
+
+    Rows whose time is NULL are in no session; they stay as they are where gaps are filled. ``closing`` is the
+    planner's: rows come with ``__wm`` and leave without it once the watermark has passed the end of their session.
+    """
+
+    input: LogicalNode
+    partition: tuple[str, ...]
+    time_column: str
+    work: Sessions | GapFill
+    closing: bool = False
+
+
+@dataclass(frozen=True)
 class OrderBy:
     """A field to sort by."""
 
@@ -193,7 +239,8 @@ class Join:
 
     Output fields are the left's, then (but for SEMI and ANTI) the right's; their names do not clash. A join that is
     `temporal` or has an `asof` is INNER or LEFT: each left row meets the right side as it is when the row comes, and
-    keeps what it met; or it meets the one right row that `asof` finds nearest.
+    keeps what it met; or it meets the one right row that `asof` finds nearest. ``close_columns``
+    are the planner's: a time of each side, told by the keys, at which, by the watermark, its rows are complete.
     """
 
     left: LogicalNode
@@ -204,6 +251,7 @@ class Join:
     kind: JoinKind = JoinKind.INNER
     temporal: bool = False
     asof: AsOf | None = None
+    close_columns: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -228,13 +276,14 @@ class Over:
     """Adds the calls' columns to each row, among the rows of its `partition`; keeps the rows where `condition` is true.
 
     Rows that the calls' order leaves equal stand in the order of their other columns, so that the answer is the same
-    each time.
+    each time. ``close_column`` is the planner's: a time of the partition at which, by the watermark, it is complete.
     """
 
     input: LogicalNode
     partition: tuple[str, ...]
     calls: tuple[OverCall, ...]
     condition: exp.Expression | None = None
+    close_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -258,7 +307,7 @@ class Union:
     inputs: tuple[LogicalNode, ...]
 
 
-LogicalNode: TypeAlias = Scan | Project | Filter | Window | Aggregate | Join | Over | Unnest | Union
+LogicalNode: TypeAlias = Scan | Project | Filter | Window | Timeline | Aggregate | Join | Over | Unnest | Union
 
 
 class Emit(enum.Enum):
@@ -266,6 +315,8 @@ class Emit(enum.Enum):
 
     ON_UPDATE = "on update"
     ON_WINDOW_CLOSE = "on window close"
+    BY_WINDOW = "by window"
+    """What belongs to windows of event time once it is complete, all else at every epoch: as Flink and Arroyo do."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +341,12 @@ def schema_of(node: LogicalNode) -> Schema:
             fields = schema_of(child)
             time = next(f.type for f in fields if f.name == node.time_column)
             return (*fields, Field(node.start_name, time), Field(node.end_name, time))
+        case Timeline(input=child, work=work):
+            fields = tuple(f for f in schema_of(child) if not (node.closing and f.name == ROW_WATERMARK))
+            if isinstance(work, GapFill):
+                return fields
+            time = next(f.type for f in fields if f.name == node.time_column)
+            return (*fields, Field(work.start_name, time), Field(work.end_name, time))
         case Aggregate(input=child):
             by_name = {f.name: f for f in schema_of(child)}
             keys = tuple(by_name[k] for k in node.keys)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planner.chaining import ChainedGraph, chain_operators
 from planner.distribution import Custom, Range
-from planner.emit_on_close import rewrite
+from planner.emit_on_close import closed, rewrite
 from planner.execution_graph import ExecutionGraph, task_id
 from planner.explain import Counts, explain_job
 from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
@@ -23,6 +23,7 @@ from planner.task_spec import (
     OperatorNode,
     TaskSpec,
 )
+from planner.tree import unique_nodes
 from sabot.errors import PlanError
 from sabot.ids import JobId, OperatorId, TaskId
 from sabot.schema import Schema
@@ -108,12 +109,12 @@ class _Job:
         self._job_id = job_id
         self._max_parallelism = max_parallelism
         self._fields: Schema = schema_of(query.root)
-        on_close = query.emit is Emit.ON_WINDOW_CLOSE
         root, self._close = query.root, None
-        if on_close:
+        if query.emit is not Emit.ON_UPDATE:
             closing = rewrite(query)
             root, self._close = closing.root, closing.close_column
         self._logical = optimize(root)
+        on_close = query.emit is Emit.ON_WINDOW_CLOSE or any(closed(n) for n in unique_nodes(self._logical))
         self._planner = StreamPlanner(self._logical, parallelism=parallelism, watermarks=on_close)
 
     def finish(self, relation: str, sink: SinkTarget | None) -> PlannedJob:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from planner.aggregates import by_order, key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
 from planner.carried import carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
+from planner.closing_plan import closed_windows, joined_distribution
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
 from planner.keyed_sql import join_sql, over_sql
@@ -27,6 +28,8 @@ from planner.logical import (
     Relation,
     RelationKind,
     Scan,
+    Sessions,
+    Timeline,
     Union,
     Unnest,
     Window,
@@ -48,6 +51,7 @@ from planner.stream_node import (
 )
 from planner.task_spec import (
     CloseFilterOp,
+    CloseSessionsOp,
     ColumnSpec,
     FinalAggOp,
     JoinOp,
@@ -60,6 +64,7 @@ from planner.task_spec import (
     SqlOp,
     UnionOp,
 )
+from planner.timeline_sql import sessions_sql, timeline_sql
 from planner.tree import consumer_counts, unique_nodes
 from planner.versioned_joins import asof_join, temporal_join
 from sabot.errors import PlanError
@@ -140,6 +145,10 @@ class StreamPlanner:
                 return self._aggregate(node)
             case Join() if node.temporal or node.asof is not None:
                 return self._versioned_join(node)
+            case Timeline():
+                return self._timeline(node)
+            case Join(close_columns=(_, _)):
+                return self._closed_join(node)
             case Join(kind=JoinKind.INNER):
                 return self._join(node)
             case Join():
@@ -310,9 +319,15 @@ class StreamPlanner:
         fields = schema_of(node)
         inputs = (column_specs(schema_of(node.input)),)
         distribution = result_distribution(requires, renamed(provided, {k: k for k in node.keys}), parallelism)
-        groups = StreamNode(
-            RecomputeOp(inputs, (node.keys,), whole_rows_sql(node), column_specs(fields), ordered=by_order(node)),
-            (StreamInput(below, requires),),
+        sql, given = whole_rows_sql(node), (StreamInput(below, requires),)
+        if node.close_column is not None:
+            close = (node.close_column,)
+            return closed_windows(
+                given, close, sql, fields, node.keys, distribution, parallelism, ordered=by_order(node)
+            )
+        return StreamNode(
+            RecomputeOp(inputs, (node.keys,), sql, column_specs(fields), ordered=by_order(node)),
+            given,
             fields,
             Changelog.RETRACT,
             node.keys,
@@ -320,7 +335,6 @@ class StreamPlanner:
             parallelism,
             stateful=True,
         )
-        return groups if node.close_column is None else self.hold_back(groups, node.close_column)
 
     def hold_back(self, node: StreamNode, close_column: str) -> StreamNode:
         """Return an operator that lets the rows of `node` go when the watermark is at or past `close_column`."""
@@ -372,17 +386,26 @@ class StreamPlanner:
             stateful=True,
         )
 
+    def _closed_join(self, node: Join) -> StreamNode:
+        """A join of windows that is made once they have closed."""
+        assert node.close_columns is not None
+        left, right = self._rows(node.left), self._rows(node.right)
+        need_left, need_right, parallelism = self._co_partition(node, left, right)
+        key = None if left.stream_key is None or right.stream_key is None else left.stream_key + right.stream_key
+        if node.kind is not JoinKind.INNER:
+            key = left.stream_key if node.kind in (JoinKind.SEMI, JoinKind.ANTI) else None
+        given = (StreamInput(left, need_left), StreamInput(right, need_right))
+        distribution = joined_distribution(node, need_left, need_right, parallelism)
+        return closed_windows(
+            given, node.close_columns, join_sql(node), schema_of(node), key, distribution, parallelism
+        )
+
     def _keyed_join(self, node: Join) -> StreamNode:
         """An outer, semi or anti join: the keys that change are joined anew."""
         left, right = self._rows(node.left), self._rows(node.right)
         fields = schema_of(node)
         need_left, need_right, parallelism = self._co_partition(node, left, right)
-        distribution: Distribution = Single() if parallelism == 1 else AnyDistribution()
-        if parallelism > 1 and isinstance(need_left, Hash) and isinstance(need_right, Hash):
-            if node.kind in (JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI):
-                distribution = Hash(need_left.keys)
-            elif node.kind is JoinKind.RIGHT:
-                distribution = Hash(need_right.keys)
+        distribution = joined_distribution(node, need_left, need_right, parallelism)
         return StreamNode(
             RecomputeOp(
                 (column_specs(left.schema), column_specs(right.schema)),
@@ -410,12 +433,47 @@ class StreamPlanner:
         provided = self._after_any(below)
         requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
         fields, kept = schema_of(node), renamed(provided, {k: k for k in node.partition})
+        given, distribution = (StreamInput(below, requires),), result_distribution(requires, kept, parallelism)
+        if node.close_column is not None:
+            close = (node.close_column,)
+            return closed_windows(given, close, over_sql(node), fields, below.stream_key, distribution, parallelism)
         return StreamNode(
             RecomputeOp((column_specs(below.schema),), (node.partition,), over_sql(node), column_specs(fields)),
-            (StreamInput(below, requires),),
+            given,
             fields,
             Changelog.RETRACT,
             below.stream_key,
+            distribution,
+            parallelism,
+            stateful=True,
+        )
+
+    def _timeline(self, node: Timeline) -> StreamNode:
+        """Sessions and filled gaps: a partition that changes is gone through anew, or once its sessions have closed."""
+        below = self._rows(node.input)
+        provided = self._after_any(below)
+        requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
+        fields, kept = schema_of(node), renamed(provided, {k: k for k in node.partition})
+        op: RecomputeOp | CloseSessionsOp = RecomputeOp(
+            (column_specs(below.schema),), (node.partition,), timeline_sql(node), column_specs(fields)
+        )
+        if node.closing and isinstance(node.work, Sessions):
+            rows = tuple(f for f in below.schema if f.name != ROW_WATERMARK)
+            op = CloseSessionsOp(
+                column_specs(rows),
+                node.partition,
+                node.time_column,
+                node.work.gap_us,
+                sessions_sql(node, node.work, "input"),
+                column_specs(fields),
+                below.retracting,
+            )
+        return StreamNode(
+            op,
+            (StreamInput(below, requires),),
+            fields,
+            Changelog.APPEND_ONLY if node.closing else Changelog.RETRACT,
+            below.stream_key if isinstance(node.work, Sessions) else None,
             result_distribution(requires, kept, parallelism),
             parallelism,
             stateful=True,

@@ -175,6 +175,40 @@ class CloseFilterOp(msgspec.Struct, frozen=True, tag="close_filter"):
     weighted: bool
 
 
+class CloseRecomputeOp(msgspec.Struct, frozen=True, tag="close_recompute"):
+    """Keeps the rows of windows until the watermark has closed them, then says once what `sql` says of them.
+
+    ``close_columns[i]`` is the time of input i at which its rows are complete; the rows of one key are complete
+    together. ``weighted[i]``: whether input i carries ``__weight``. `sql` and `ordered` are as in `RecomputeOp`.
+    Output: `columns`, append-only. Rows that are closed when they come are dropped.
+    """
+
+    inputs: tuple[Columns, ...]
+    close_columns: tuple[str, ...]
+    weighted: tuple[bool, ...]
+    sql: str
+    columns: Columns
+    ordered: bool = False
+
+
+class CloseSessionsOp(msgspec.Struct, frozen=True, tag="close_sessions"):
+    """Gives each row its session once the watermark has passed the end of it.
+
+    Input: `rows`, ``__wm``, and ``__weight`` if `weighted`. Rows of equal `keys` less than `gap_us` apart in
+    `time_column` are one session. `sql` gives every row of ``input`` its session: `columns`, the end of it last.
+    A row is late if its own window, one gap long, has closed by its ``__wm`` and no session that is still open
+    reaches into it. Output: `columns`, append-only.
+    """
+
+    rows: Columns
+    keys: tuple[str, ...]
+    time_column: str
+    gap_us: int
+    sql: str
+    columns: Columns
+    weighted: bool = False
+
+
 class PythonOp(msgspec.Struct, frozen=True, tag="python"):
     """A user's function from RecordBatch to RecordBatch, or an object with ``process`` and perhaps ``barrier``.
 
@@ -220,6 +254,8 @@ Operator: TypeAlias = (
     | JoinOp
     | TemporalJoinOp
     | CloseFilterOp
+    | CloseRecomputeOp
+    | CloseSessionsOp
     | PythonOp
     | MaterializeOp
     | SinkOp

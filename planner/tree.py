@@ -9,7 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from planner.logical import Aggregate, Filter, Join, LogicalNode, Over, Project, Scan, Union, Unnest, Window
+from planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    LogicalNode,
+    Over,
+    Project,
+    Scan,
+    Timeline,
+    Union,
+    Unnest,
+    Window,
+)
 
 
 def children(node: LogicalNode) -> tuple[LogicalNode, ...]:
@@ -25,6 +37,7 @@ def children(node: LogicalNode) -> tuple[LogicalNode, ...]:
             Project(input=child)
             | Filter(input=child)
             | Window(input=child)
+            | Timeline(input=child)
             | Aggregate(input=child)
             | Over(input=child)
             | Unnest(input=child)
@@ -41,7 +54,7 @@ def with_children(node: LogicalNode, kids: tuple[LogicalNode, ...]) -> LogicalNo
             return replace(node, left=kids[0], right=kids[1])
         case Union():
             return replace(node, inputs=kids)
-        case Project() | Filter() | Window() | Aggregate() | Over() | Unnest():
+        case Project() | Filter() | Window() | Timeline() | Aggregate() | Over() | Unnest():
             return replace(node, input=kids[0])
 
 

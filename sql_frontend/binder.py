@@ -34,7 +34,7 @@ from sql_frontend.lower_from import FromLowering
 from sql_frontend.lower_rows import limited
 from sql_frontend.lower_select import check_clauses, lower_select
 from sql_frontend.origin import Origin
-from sql_frontend.read_query import read_expression, read_query
+from sql_frontend.read_query import read_expression, read_query, written_by_window
 from sql_frontend.resolver import Resolver, check_types, render
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
 from sql_frontend.statements import CreateSource
@@ -79,11 +79,14 @@ def bind_query(
     """
     origin = Origin(query_text if text is None else text, span_offset)
     tree = read_query(query_text, origin)
-    bound = _Binder(catalog, origin).query(tree, {})
-    root = _finished(bound, columns, tree, origin)
+    binder = _Binder(catalog, origin)
+    bound = binder.query(tree, {})
+    by_window = written_by_window(query_text)
+    root = _finished(_told_apart(bound) if by_window else bound, columns, tree, origin)
+    emit = Emit.BY_WINDOW if by_window or binder.by_window else Emit.ON_UPDATE
     if emit_on_window_close:
         check_emit_on_close(root, tree, origin)
-    emit = Emit.ON_WINDOW_CLOSE if emit_on_window_close else Emit.ON_UPDATE
+        emit = Emit.ON_WINDOW_CLOSE
     return Query(root, emit, (_UNORDERED,) if _ordered_for_nothing(tree) else ())
 
 
@@ -168,6 +171,19 @@ def _watermark(statement: CreateSource, schema: Schema, *, typed: bool) -> Water
     return Watermark(clause.column, render(guarded(expression, {f.name: f.type for f in schema})))
 
 
+def _told_apart(bound: Bound) -> Bound:
+    """Number columns of the same name, as Flink does: name, name0, name1."""
+    taken: list[str] = []
+    for column in bound.columns:
+        count = 0
+        name = column.name
+        while name.lower() in taken:
+            name, count = f"{column.name}{count}", count + 1
+        taken.append(name.lower())
+    names = zip(bound.columns, taken, strict=True)
+    return replace(bound, columns=tuple(c if c.name.lower() == n else replace(c, name=n) for c, n in names))
+
+
 def _finished(bound: Bound, names: Sequence[str], tree: exp.Expr, origin: Origin) -> LogicalNode:
     """Give the root its columns: the names asked for, each once."""
     columns = list(bound.columns)
@@ -202,6 +218,8 @@ class _Binder:
         self.catalog = catalog
         self.origin = origin
         self.open_views = open_views
+        self.by_window = False
+        """Whether a view that is read has windows as Flink or Arroyo write them."""
 
     def query(self, tree: exp.Expr, ctes: Mapping[str, _Cte], outer: Scope | None = None) -> Bound:
         """Lower a query of any form; `outer` is the scope around a subquery."""
@@ -287,6 +305,7 @@ class _Binder:
             # the user's text holds the view's name, not its query
             msg = f"in view {view.name!r}: {error.message}"
             raise self.origin.error(msg, table, hint=error.hint, sqlstate=error.sqlstate) from error
+        self.by_window |= inner.by_window or written_by_window(view.query)
         columns = list(bound.columns)
         for i, name in enumerate(view.columns):
             columns[i] = replace(columns[i], name=name)

@@ -31,6 +31,7 @@ _RENAMED = {
     "json_object_agg": "json_group_object",
     "every": "bool_and",
     "first_value": "first",
+    "grouping_id": "grouping",
     "last_value": "last",
     "percentile_cont": "quantile_cont",
     "percentile_disc": "quantile_disc",

@@ -14,6 +14,8 @@ from planner.logical import (
     Project,
     RelationKind,
     Scan,
+    Sessions,
+    Timeline,
     Union,
     Unnest,
     Window,
@@ -45,7 +47,7 @@ def _has_watermark(node: LogicalNode) -> bool:
             return _has_watermark(left) or _has_watermark(right)
         case Union(inputs=inputs):
             return any(_has_watermark(i) for i in inputs)
-        case Project() | Filter() | Window() | Aggregate() | Over() | Unnest():
+        case Project() | Filter() | Window() | Timeline() | Aggregate() | Over() | Unnest():
             return _has_watermark(node.input)
 
 
@@ -68,6 +70,11 @@ class _Timed:
             case Window(input=child):
                 below = self.fields(child)
                 return below | {node.start_name, node.end_name} if node.time_column in below else below
+            case Timeline(input=child, work=work):
+                below = self.fields(child)
+                if isinstance(work, Sessions) and node.time_column in below:
+                    return below | {work.start_name, work.end_name}
+                return set()
             case Aggregate(input=child, keys=keys):
                 timed = self.fields(child) & set(keys)
                 self.open_group |= not timed

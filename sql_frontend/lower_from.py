@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import duckdb
 from sqlglot import exp
 
-from planner.logical import Join, JoinKind, LogicalNode, Unnest, Window, WindowKind, schema_of
+from planner.logical import Join, JoinKind, LogicalNode, Unnest, schema_of
 from sql_frontend import build
-from sql_frontend.duck import constant
 from sql_frontend.join_conditions import (
     check_temporal,
     equality,
@@ -20,18 +18,13 @@ from sql_frontend.join_conditions import (
     outer_equality,
     outer_joined,
 )
+from sql_frontend.lower_windows import table_function
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import Resolver, render
+from sql_frontend.resolver import Resolver
 from sql_frontend.scope import Bound, Column, Correlation, RelationInScope, Scope, folded, matching
 from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
 
 _TABLE_ARGS = frozenset({"this", "alias", "db", "catalog", "version", "joins"})
-_WINDOW_ARGS = {
-    "tumble": ("data", "timecol", "size", "offset"),
-    "hop": ("data", "timecol", "slide", "size", "offset"),
-    "cumulate": ("data", "timecol", "step", "size", "offset"),
-}
-_TIME_TYPES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 _JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
 _SERIES = ("generate_series", "range", "unnest")
 
@@ -429,7 +422,7 @@ class FromLowering:
             if extra:
                 raise self.origin.unsupported(_TABLE_EXTRAS.get(extra[0], extra[0].upper()), source)
             if isinstance(source.this, exp.Anonymous):
-                bound, inner = self._window(source.this)
+                bound, inner = table_function(source.this, self.named, self.query, self.origin)
                 name = name or inner
             elif isinstance(source.this, exp.Identifier):
                 bound = self.named(source)
@@ -455,100 +448,6 @@ class FromLowering:
         for i, name in enumerate(names):
             columns[i] = Column(folded(name), columns[i].field, columns[i].type, columns[i].hidden)
         return Bound(bound.node, tuple(columns))
-
-    def _window(self, call: exp.Anonymous) -> tuple[Bound, str | None]:
-        kind = call.name.lower()
-        if kind not in _WINDOW_ARGS:
-            hint = "TUMBLE, HOP and CUMULATE work"
-            raise self.origin.unsupported(f"table function {kind!r}", call, hint=hint)
-        args = self._window_args(kind, call)
-        bound, name = self._window_input(args["data"])
-        time = args["timecol"].unnest()
-        if not isinstance(time, exp.Column):
-            raise self.origin.error("the second argument must be a column of time", args["timecol"], sqlstate="42804")
-        inner = Scope(self.origin, [RelationInScope(name, bound.columns)])
-        column, rest = inner.resolve(time.parts, time)
-        if rest or column.type not in _TIME_TYPES:
-            hint = "cast it in a subquery: TUMBLE((SELECT *, x::timestamp AS ts FROM t), ts, ...)"
-            msg = f"{kind} needs a TIMESTAMP column, {column.name!r} is {column.type}"
-            raise self.origin.error(msg, time, hint=hint, sqlstate="42804")
-        size = self._microseconds(args["size"], "size")
-        stepped = next((n for n in ("slide", "step") if n in args), None)
-        slide = self._microseconds(args[stepped], stepped) if stepped is not None else size
-        offset = self._microseconds(args["offset"], "offset", signed=True) if "offset" in args else 0
-        if size % slide:
-            hopping = kind == "hop"
-            msg = f"the size of a {'hopping' if hopping else 'cumulating'} window must be a multiple of its {stepped}"
-            hint = f"{kind.upper()}(relation, time column, {stepped}, size)"
-            raise self.origin.error(msg, args["size"], hint=hint, sqlstate="22023")
-        fields = [f.name for f in schema_of(bound.node)]
-        start = build.fresh("window_start", fields)
-        end = build.fresh("window_end", [*fields, start])
-        offset %= size if kind == "cumulate" else slide
-        node = Window(bound.node, WindowKind(kind), column.field, size, slide, offset, start, end)
-        added = [Column("window_start", start, column.type), Column("window_end", end, column.type)]
-        if any(c.name.lower() == "window_time" for c in call.root().find_all(exp.Column)):
-            return self._window_time(node, (*bound.columns, *added), end), name
-        return Bound(node, (*bound.columns, *added)), name
-
-    def _window_time(self, node: Window, columns: tuple[Column, ...], end: str) -> Bound:
-        """Flink's third column, the last millisecond of the window; there for a query that names it."""
-        fields = [f.name for f in schema_of(node)]
-        field = build.fresh("window_time", fields)
-        millisecond = exp.Interval(this=exp.Literal.string("1 millisecond"))
-        time = exp.Sub(this=build.column(end), expression=millisecond)
-        added = build.project(node, [*((f, build.column(f)) for f in fields), (field, time)], self.origin)
-        return Bound(added, (*columns, Column("window_time", field, columns[-1].type)))
-
-    def _window_args(self, kind: str, call: exp.Anonymous) -> dict[str, exp.Expr]:
-        names = _WINDOW_ARGS[kind]
-        args: dict[str, exp.Expr] = {}
-        for i, arg in enumerate(call.expressions):
-            name = names[i] if i < len(names) else ""
-            if isinstance(arg, exp.Kwarg):
-                name, arg = arg.this.name.lower(), arg.expression
-            if name not in names or name in args:
-                raise self.origin.error(f"{kind} does not take this argument", arg, sqlstate="42883")
-            args[name] = arg
-        if missing := [n for n in names if n not in args and n != "offset"]:
-            usage = f"{kind.upper()}(relation, time column, {', '.join(n for n in names[2:-1])})"
-            raise self.origin.error(f"{kind} needs its {missing[0]}", call, hint=f"write {usage}", sqlstate="42883")
-        return args
-
-    def _window_input(self, data: exp.Expr) -> tuple[Bound, str | None]:
-        bare = data.unnest() if isinstance(data, exp.Paren) else data
-        if isinstance(bare, exp.Column) and isinstance(bare.this, exp.Identifier):
-            db = bare.args.get("table")
-            table = exp.Table(this=bare.this.copy(), db=db.copy() if db else None)
-            return self.named(table), folded(bare.this)
-        if isinstance(bare, exp.Alias) and isinstance(bare.this, exp.Subquery):
-            return self.query(bare.this), folded(bare.args["alias"])
-        if isinstance(bare, exp.Subquery):
-            alias = bare.args.get("alias")
-            return self.query(bare), folded(alias.this) if alias is not None else None
-        if isinstance(bare, exp.Select):
-            return self.query(bare), None
-        raise self.origin.error("the first argument must be a relation or a subquery", data, sqlstate="42804")
-
-    def _microseconds(self, node: exp.Expr, what: str, *, signed: bool = False) -> int:
-        if not isinstance(node, (exp.Interval, exp.Cast)):
-            hint = "write INTERVAL '10 seconds'"
-            raise self.origin.error(f"the {what} of a window must be an interval", node, hint=hint, sqlstate="42804")
-        sql = render(Resolver(Scope(self.origin))(node))
-        try:
-            months = constant(f"datepart('month', {sql}) + 12 * datepart('year', {sql})")
-            micros = constant(f"epoch_us({sql})")
-        except duckdb.Error as error:
-            msg = f"cannot read the {what} of the window"
-            raise self.origin.error(msg, node, hint="write INTERVAL '10 seconds'", sqlstate="22007") from error
-        if months or not isinstance(micros, int):
-            hint = "use days, hours, minutes or seconds"
-            raise self.origin.error(
-                f"the {what} of a window must have a fixed length", node, hint=hint, sqlstate="22023"
-            )
-        if micros <= 0 and not signed:
-            raise self.origin.error(f"the {what} of a window must be above zero", node, sqlstate="22023")
-        return micros
 
     def _merge(self, name: exp.Expr, before: Sequence[_Item], item: _Item, scope: Scope) -> exp.Expression:
         """USING (name): the equality, and one column for both in the scope."""

@@ -55,10 +55,19 @@ _GRAMMAR = frozenset(
 )
 """Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
 _REFUSED = {
-    ("session", "("): ("a SESSION window", "TUMBLE, HOP and CUMULATE work"),
     ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
 }
-_CALLABLE = frozenset({TokenType.VAR, TokenType.LEFT, TokenType.RIGHT, TokenType.REPLACE, TokenType.FORMAT})
+_CALLABLE = frozenset(
+    {
+        TokenType.SESSION,
+        TokenType.KEEP,
+        TokenType.VAR,
+        TokenType.LEFT,
+        TokenType.RIGHT,
+        TokenType.REPLACE,
+        TokenType.FORMAT,
+    }
+)
 _JSON = {TokenType.ARROW: TokenType.HASH_ARROW, TokenType.DARROW: TokenType.DHASH_ARROW}
 _ENDS = frozenset(
     {
@@ -131,6 +140,14 @@ def prepared(tokens: list[Token]) -> list[Token]:
                 continue
         if word == "descriptor" and called:
             continue
+        if token.token_type is TokenType.PARTITION_BY and _of_session(out):
+            # SESSION(t PARTITION BY k, ...): an argument of its own
+            out += [
+                _changed(token, TokenType.COMMA, ","),
+                _changed(token, TokenType.VAR, "partition_by"),
+                _changed(token, TokenType.FARROW, "=>"),
+            ]
+            continue
         if called and token.token_type in _CALLABLE and word not in _GRAMMAR:
             out.append(_changed(token, TokenType.VAR, MARK + word))
         elif token.token_type in _JSON:
@@ -140,6 +157,27 @@ def prepared(tokens: list[Token]) -> list[Token]:
         else:
             out.append(token)
     return out
+
+
+def _of_session(before: list[Token]) -> bool:
+    """Whether what follows `before` stands in the first argument of SESSION(...)."""
+    depth = 0
+    for at in range(len(before) - 1, 0, -1):
+        kind = before[at].token_type
+        if kind is TokenType.R_PAREN:
+            depth += 1
+        elif kind is TokenType.L_PAREN:
+            if depth == 0:
+                return before[at - 1].text.lower() == f"{MARK}session"
+            depth -= 1
+        elif depth == 0 and kind is TokenType.COMMA:
+            return False
+    return False
+
+
+def by_window(tokens: list[Token]) -> bool:
+    """Whether a query has windows as Flink writes them: DESCRIPTOR names their time."""
+    return any(a.text.lower() == "descriptor" and b.token_type is TokenType.L_PAREN for a, b in pairwise(tokens))
 
 
 def refuse_early(tokens: list[Token], origin: Origin) -> None:

@@ -8,7 +8,7 @@ from sqlglot.tokenizer_core import Token
 
 from sabot.errors import Span, SqlError
 from sql_frontend.origin import Origin
-from sql_frontend.query_tokens import MARK, prepared, refuse_early
+from sql_frontend.query_tokens import MARK, by_window, prepared, refuse_early
 from sql_frontend.split import DIALECT, tokenize
 
 
@@ -37,6 +37,11 @@ def read_query(text: str, origin: Origin) -> exp.Query | exp.Values:
         if isinstance(name, str) and name.startswith(MARK) and not isinstance(node, exp.Literal):
             node.set("this", name.removeprefix(MARK))
     return tree
+
+
+def written_by_window(text: str) -> bool:
+    """Whether a query that can be read has windows as Flink writes them, which show when they close."""
+    return by_window(tokenize(text))
 
 
 def read_expression(text: str, origin: Origin) -> exp.Expression:

@@ -12,6 +12,7 @@ from planner.logical import (
     AggCall,
     Aggregate,
     Filter,
+    GapFill,
     Join,
     JoinKind,
     LogicalNode,
@@ -22,6 +23,7 @@ from planner.logical import (
     Relation,
     RelationKind,
     Scan,
+    Timeline,
     Union,
     Unnest,
     Window,
@@ -86,6 +88,11 @@ def _input_needs(node: LogicalNode, needs: Needs) -> list[tuple[LogicalNode, Nee
             wanted = {k: set(v) for k, v in needs.items() if k not in (node.start_name, node.end_name)}
             _merge(wanted, _whole([node.time_column]))
             return [(child, wanted)]
+        case Timeline(input=child, work=work):
+            added = set() if isinstance(work, GapFill) else {work.start_name, work.end_name}
+            wanted = {k: set(v) for k, v in needs.items() if k not in added}
+            _merge(wanted, _whole([*node.partition, node.time_column, *([ROW_WATERMARK] if node.closing else [])]))
+            return [(child, wanted)]
         case Aggregate(input=child):
             read = [n for c in _kept_calls(node, needs) for n in c.reads]
             return [(child, _whole([*node.keys, *read]))]
@@ -93,14 +100,15 @@ def _input_needs(node: LogicalNode, needs: Needs) -> list[tuple[LogicalNode, Nee
             wanted = {name: set(paths) for name, paths in needs.items()}
             if node.residual is not None:
                 _merge(wanted, paths_read(node.residual))
+            closes = node.close_columns or ()
             nearest = [node.asof.left, node.asof.right] if node.asof is not None else []
-            _merge(wanted, _whole([*node.left_keys, *node.right_keys, *nearest]))
+            _merge(wanted, _whole([*node.left_keys, *node.right_keys, *nearest, *closes]))
             of_left = {f.name for f in schema_of(left)}
             if node.kind in (JoinKind.SEMI, JoinKind.ANTI):
                 of_right = {f.name for f in schema_of(right)}
                 residual = paths_read(node.residual) if node.residual is not None else {}
                 right_needs = {k: v for k, v in residual.items() if k in of_right and k not in of_left}
-                _merge(right_needs, _whole(node.right_keys))
+                _merge(right_needs, _whole([*node.right_keys, *closes[1:]]))
                 return [(left, {k: v for k, v in wanted.items() if k in of_left}), (right, right_needs)]
             return [
                 (left, {k: v for k, v in wanted.items() if k in of_left}),
@@ -139,6 +147,11 @@ def _rebuilt(node: LogicalNode, needs: Needs, build: _Build) -> LogicalNode:
             ((_, wanted),) = _input_needs(node, needs)
             # rows that are alike in what is read are one row with a weight, so nothing else may stay beside
             return replace(node, input=_narrow(build(child), wanted), calls=_kept_over(node, needs))
+        case Timeline(input=child, work=work):
+            ((_, wanted),) = _input_needs(node, needs)
+            if isinstance(work, GapFill):
+                work = replace(work, fills=tuple((f, how) for f, how in work.fills if f in wanted))
+            return replace(node, input=_narrow(build(child), wanted), work=work)
         case Filter(input=child) | Window(input=child) | Unnest(input=child):
             return replace(node, input=build(child))
         case Aggregate(input=child):

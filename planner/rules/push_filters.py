@@ -16,6 +16,7 @@ from planner.logical import (
     Over,
     Project,
     Scan,
+    Timeline,
     Union,
     Unnest,
     Window,
@@ -54,6 +55,10 @@ class _Pusher:
                 added = {node.start_name, node.end_name}
                 below = [p for p in predicates if not fields_read(p) & added]
                 above = [p for p in predicates if fields_read(p) & added]
+                return _filtered(replace(node, input=self.push(child, below)), above)
+            case Timeline(input=child, partition=keys):
+                below = [p for p in predicates if fields_read(p) and fields_read(p) <= set(keys)]
+                above = [p for p in predicates if p not in below]
                 return _filtered(replace(node, input=self.push(child, below)), above)
             case Aggregate(input=child, keys=keys):
                 below = [p for p in predicates if fields_read(p) and fields_read(p) <= set(keys)]

@@ -11,6 +11,8 @@ from sabot.errors import InternalError
 from sabotd.operators.base import Operator
 from sabotd.operators.close_agg import CloseAgg
 from sabotd.operators.close_filter import CloseFilter
+from sabotd.operators.close_recompute import CloseRecompute
+from sabotd.operators.close_sessions import CloseSessions
 from sabotd.operators.final_agg import FinalAgg
 from sabotd.operators.join import Join
 from sabotd.operators.partial_agg import PartialAgg
@@ -58,6 +60,10 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return TemporalJoin(op, db, schemas)
         case task_spec.CloseFilterOp():
             return CloseFilter(op, db, schemas[0])
+        case task_spec.CloseRecomputeOp():
+            return CloseRecompute(op, db, schemas)
+        case task_spec.CloseSessionsOp():
+            return CloseSessions(op, db, schemas[0])
         case task_spec.PythonOp():
             return Python(op)
         case _:

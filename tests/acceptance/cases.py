@@ -152,10 +152,23 @@ def _flink(data: dict[str, Any], root: Path, scratch: Path) -> tuple[Step, ...]:
             steps.append(
                 Step(f"{ddl} WITH (connector = 'file', path = '{path}', mode = 'once') FORMAT {kind} ENCODE JSON")
             )
-    steps += [Step(f"CREATE MATERIALIZED VIEW result AS {data['sql']}"), Step("FLUSH")]
+    steps += [Step(f"CREATE MATERIALIZED VIEW result AS {_portable(data)}"), Step("FLUSH")]
     rows = tuple(" ".join(_written(v) for v in row) for row in data["expected_rows"])
     steps.append(Step("SELECT * FROM result", "rows", rows))
     return tuple(steps)
+
+
+def _portable(data: dict[str, Any]) -> str:
+    """The query without the column that the case leaves out of its rows: of an aggregate that is the suite's own."""
+    sql = data["sql"]
+    left_out = (data.get("dropped_last_column") or "").partition(" ")[0]
+    if left_out:
+        call = re.search(rf",\s*{left_out}\([^)]*\)(?:\s+as\s+(\w+))?", sql, re.IGNORECASE)
+        assert call is not None, "the column to leave out is not there"
+        sql = sql[: call.start()] + sql[call.end() :]
+        if call[1]:
+            sql = re.sub(rf",\s*{call[1]}\b", "", sql)
+    return str(sql)
 
 
 def _flink_row(columns: list[str], row: list[Any]) -> dict[str, Any]:

@@ -96,7 +96,6 @@ def test_errors(query: str, message: str, place: str | None, hint: str | None, s
         ("SELECT (SELECT id + bidder FROM person WHERE id = bidder) FROM bid", "a column of the query around"),
         ("WITH RECURSIVE q AS (SELECT price FROM bid) SELECT * FROM q", "WITH RECURSIVE"),
         ("SELECT * FROM bid FOR SYSTEM_TIME AS OF PROCTIME()", "FOR SYSTEM_TIME AS OF"),
-        ("SELECT * FROM SESSION(bid, ts, INTERVAL '1 minute')", "SESSION"),
     ],
 )
 def test_what_is_not_there_yet_is_refused_by_name(query: str, what: str) -> None:
