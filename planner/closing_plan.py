@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from planner.carried import StreamKey
 from planner.changelog import Changelog
+from planner.closing_over import closing_over_sql
 from planner.distribution import AnyDistribution, Distribution, Hash, Single
-from planner.logical import Join, JoinKind
+from planner.logical import Join, JoinKind, Over, schema_of
 from planner.stream_node import StreamInput, StreamNode, column_specs
-from planner.task_spec import CloseRecomputeOp
+from planner.task_spec import CloseOverOp, CloseRecomputeOp
+from sabot.errors import SqlError
 from sabot.schema import Schema
 
 
@@ -48,3 +50,25 @@ def closed_windows(
         ordered=ordered,
     )
     return StreamNode(op, given, fields, Changelog.APPEND_ONLY, key, distribution, parallelism, stateful=True)
+
+
+def told_in_turn(
+    node: Over, time: str, given: tuple[StreamInput], distribution: Distribution, parallelism: int
+) -> StreamNode:
+    """Return what tells the rows of `node` in the order of `time`.
+
+    Raises
+    ------
+    SqlError
+        Rows may be taken back: what has been told of others cannot.
+    """
+    below = given[0].node
+    if below.retracting:
+        msg = "emit on window close of a window function needs rows that stay as they are"
+        raise SqlError(msg, sqlstate="0A000", hint="leave EMIT ON WINDOW CLOSE out: the view then follows every change")
+    sql, history = closing_over_sql(node)
+    fields = schema_of(node)
+    op = CloseOverOp(column_specs(below.schema), node.partition, time, sql, column_specs(fields), history)
+    return StreamNode(
+        op, given, fields, Changelog.APPEND_ONLY, below.stream_key, distribution, parallelism, stateful=True
+    )

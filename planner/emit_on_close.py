@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
+from planner.closing_over import closing_time, problem
 from planner.expressions import column, renamed_field
 from planner.logical import (
     Aggregate,
@@ -26,7 +27,6 @@ from planner.logical import (
     Over,
     Project,
     Query,
-    RelationKind,
     Scan,
     Timeline,
     Union,
@@ -39,6 +39,7 @@ from sabot.errors import SqlError
 from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
 
+OVER_HINT = "end the frame so many rows or so long after the row, or leave EMIT ON WINDOW CLOSE out"
 CLOSE = "__close"
 CLOSE_KEY = "__window"
 
@@ -111,8 +112,10 @@ def rewrite(query: Query) -> ClosingPlan:
 def closed(node: LogicalNode) -> bool:
     """Whether a node of a rewritten plan shows rows once the watermark has passed them."""
     match node:
-        case Aggregate() | Over():
+        case Aggregate():
             return node.close_column is not None
+        case Over():
+            return node.close_column is not None or node.close_order is not None
         case Join():
             return node.close_columns is not None
         case Timeline():
@@ -135,7 +138,7 @@ class _Rewriter:
         """
         match node:
             case Scan(relation=relation):
-                if relation.kind is not RelationKind.SOURCE or relation.watermark is None:
+                if relation.watermark is None:
                     return _Closing(node)
                 scan = replace(node, fields=(*node.fields, Field(ROW_WATERMARK, "TIMESTAMP")))
                 return _Closing(scan, {relation.watermark.column: _Bound(1, raw=True)}, row_watermark=True)
@@ -204,12 +207,24 @@ class _Rewriter:
         if name is None or not below.complete:
             if self._by_window and not closing:
                 below = self.rewrite(node.input, closing=False)
-            return _Closing(replace(node, input=_only(below.node, schema_of(node.input))), gated=below.gated)
+            in_turn = None if self._by_window else self._over_in_turn(node, below)
+            return in_turn or _Closing(replace(node, input=_only(below.node, schema_of(node.input))), gated=below.gated)
         bounds = {key: below.bounds[key] for key in node.partition if key in below.bounds}
         child, close = _with_close(_only(below.node, schema_of(node.input)), name, below.bounds[name])
         partition = node.partition if close in node.partition else (*node.partition, close)
         over: LogicalNode = replace(node, input=child, partition=partition, close_column=close)
         return _Closing(_only(over, schema_of(node)), bounds, complete=True, gated=True)
+
+    def _over_in_turn(self, node: Over, below: _Closing) -> _Closing | None:
+        """Return the rows in the order of the watermark's column, each once its answer stands."""
+        time = closing_time(node, {n for n, b in below.bounds.items() if b.raw})
+        if time is None or not below.row_watermark:
+            return None
+        if (why := problem(node)) is not None:
+            msg = f"emit on window close cannot tell when a row is complete: {why}"
+            raise SqlError(msg, sqlstate="0A000", hint=OVER_HINT)
+        child = _only(_late_filter(below.node, time, inclusive=True), schema_of(node.input))
+        return _Closing(replace(node, input=child, close_order=time), gated=True)
 
     def _aggregate(self, node: Aggregate, closing: bool) -> _Closing:
         below = self.rewrite(node.input)

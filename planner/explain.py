@@ -26,6 +26,7 @@ from planner.logical import (
 from planner.render import render
 from planner.stream_node import StreamNode
 from planner.task_spec import (
+    CloseOverOp,
     CloseRecomputeOp,
     CloseSessionsOp,
     FinalAggOp,
@@ -141,6 +142,7 @@ def _logical_line(node: LogicalNode) -> str:
             by = f" by {', '.join(partition)}" if partition else ""
             where = f" where {render(node.condition)}" if node.condition is not None else ""
             close = f" closed by {node.close_column}" if node.close_column else ""
+            close = f" told in the order of {node.close_order}" if node.close_order else close
             return f"Over {', '.join(_over(c) for c in over_calls)}{by}{where}{close}"
         case Unnest(lists=lists):
             return "Unnest " + ", ".join(f"{field} as {name}" for field, name, _ in lists)
@@ -214,9 +216,18 @@ def _subject(node: StreamNode) -> str:
 
 def _details(node: StreamNode) -> list[str]:
     match node.op:
-        case SourceOp(watermark_sql=watermark, judge_lateness=judged) if watermark is not None:
+        case (
+            SourceOp(watermark_sql=watermark, judge_lateness=judged)
+            | LogSourceOp(watermark_sql=watermark, judge_lateness=judged)
+        ) if watermark is not None:
             return [f"watermark {watermark}" + (", judges late rows" if judged else "")]
-        case SqlOp(sql=sql) | PartialAggOp(sql=sql) | RecomputeOp(sql=sql) | CloseSessionsOp(sql=sql):
+        case (
+            SqlOp(sql=sql)
+            | PartialAggOp(sql=sql)
+            | RecomputeOp(sql=sql)
+            | CloseOverOp(sql=sql)
+            | CloseSessionsOp(sql=sql)
+        ):
             return [sql]
         case CloseRecomputeOp(sql=sql, close_columns=closes):
             return [sql, f"closed by {' and '.join(closes)}"]

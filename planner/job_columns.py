@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from planner.task_spec import (
     CloseFilterOp,
+    CloseOverOp,
     CloseRecomputeOp,
     CloseSessionsOp,
     Columns,
+    ColumnSpec,
     EdgeSpec,
     FinalAggOp,
     FromOperator,
@@ -27,6 +29,7 @@ from planner.task_spec import (
     TaskSpec,
     TemporalJoinOp,
     UnionOp,
+    UpsertOp,
 )
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import arrow_type
@@ -44,7 +47,10 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
     match op:
         case SourceOp():
             schema = columns_schema(op.columns)
-            return schema.append(pa.field(ROW_WATERMARK, pa.timestamp("us"))) if op.judge_lateness else schema
+            schema = schema.append(pa.field(ROW_WATERMARK, pa.timestamp("us"))) if op.judge_lateness else schema
+            return schema.append(_WEIGHT) if op.changes else schema
+        case LogSourceOp(judge_lateness=True):
+            return _weighted((*op.columns, ColumnSpec(ROW_WATERMARK, "TIMESTAMP")), op.weighted)
         case LogSourceOp() | UnionOp() | PythonOp():
             return _weighted(op.columns, op.weighted)
         case SqlOp():
@@ -54,13 +60,13 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return pa.schema([*columns_schema(op.keys), *partials])
         case FinalAggOp():
             return _weighted(op.columns, op.close_column is None)
-        case RecomputeOp():
+        case RecomputeOp() | UpsertOp():
             return _weighted(op.columns, weighted=True)
         case JoinOp():
             return _weighted(op.columns, any(op.weighted))
         case TemporalJoinOp():
             return _weighted(op.columns, op.weighted[0])
-        case CloseFilterOp() | CloseRecomputeOp() | CloseSessionsOp():
+        case CloseFilterOp() | CloseOverOp() | CloseRecomputeOp() | CloseSessionsOp():
             return columns_schema(op.columns)
         case MaterializeOp() | SinkOp():
             return pa.schema([])

@@ -53,8 +53,10 @@ class OperatorType(enum.Enum):
     RECOMPUTE = "recompute"
     TEMPORAL_JOIN = "temporal_join"
     CLOSE_FILTER = "close_filter"
+    CLOSE_OVER = "close_over"
     CLOSE_RECOMPUTE = "close_recompute"
     CLOSE_SESSIONS = "close_sessions"
+    UPSERT = "upsert"
 
 
 _MAY_REWRITE_KEYS = (

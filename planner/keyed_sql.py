@@ -45,31 +45,78 @@ def asof_sql(node: Join) -> str:
     return f"SELECT {names} FROM input l ASOF {left}JOIN {right} r ON {' AND '.join(parts)}"
 
 
+SESSION_FRAME = "SESSION"
+"""Begins the frame of the rows of a session; its gap in microseconds follows."""
+
+
+def session_gap(over: OverCall) -> int | None:
+    """Return the gap of a call over the rows of a session, in microseconds; None for one with another frame."""
+    word, _, gap = over.frame.partition(" ")
+    return int(gap) if word == SESSION_FRAME else None
+
+
 def over_sql(node: Over) -> str:
     """Return the statement of `node` over ``input``, the partition's rows."""
     names = [quote(f.name) for f in schema_of(node)]
-    items = [f"CAST({_over(node, over)} AS {motion_type(over.call.type)}) AS {quote(over.name)}" for over in node.calls]
-    sql = f"SELECT {', '.join(['*', *items])} FROM input"
+    sql = f"SELECT {', '.join(['*', *over_items(node)])} FROM {with_sessions(node, 'input')}"
     if node.condition is not None:
         condition = render(as_declared(node.condition, schema_of(node)))
         return f"SELECT {', '.join(names)} FROM ({sql}) WHERE {condition}"
     return f"SELECT {', '.join(names)} FROM ({sql})"
 
 
-def _over(node: Over, over: OverCall) -> str:
+def over_items(node: Over, beside: tuple[str, ...] = ()) -> list[str]:
+    """Return the SELECT items of the calls; among rows alike in all columns those `beside` (quoted) decide."""
+    return [
+        f"CAST({_over(node, over, beside)} AS {motion_type(over.call.type)}) AS {quote(over.name)}"
+        for over in node.calls
+    ]
+
+
+def with_sessions(node: Over, source: str) -> str:
+    """Return `source` with a column for each call whose frame is a session: which one a row is of, counted from 1."""
+    for i, over in enumerate(node.calls):
+        gap = session_gap(over)
+        if gap is None:
+            continue
+        time = quote(over.call.order[0].field)
+        by = f"PARTITION BY {', '.join(map(quote, node.partition))} " if node.partition else ""
+        apart = f"epoch_us({time}) - lag(epoch_us({time})) OVER ({by}ORDER BY {time}) < {gap}"
+        marked = f'SELECT *, CASE WHEN {apart} THEN 0 ELSE 1 END AS "#new" FROM {source}'
+        counted = f'sum("#new") OVER ({by}ORDER BY {time}) AS {session_column(i)}'
+        source = f'(SELECT * EXCLUDE ("#new"), {counted} FROM ({marked}))'
+    return source
+
+
+def session_column(i: int) -> str:
+    """Return the quoted column of the sessions of call `i`."""
+    return quote(f"#session{i}")
+
+
+def ties(node: Over, over: OverCall, beside: tuple[str, ...] = ()) -> str:
+    """Return the order of a call's rows in which none is left open."""
+    order = over.call.order
+    known = {o.field for o in order} | set(node.partition)
+    rest = tuple(OrderBy(f.name) for f in schema_of(node.input) if f.name not in known)
+    return ", ".join([p for p in (order_sql((*order, *rest)), *beside) if p])
+
+
+def _over(node: Over, over: OverCall, beside: tuple[str, ...]) -> str:
     call = over.call
     fields = schema_of(node.input)
     types = {f.name: f.type for f in fields}
     order = call.order
     known = {o.field for o in order} | set(node.partition)
-    ties = tuple(OrderBy(f.name) for f in fields if f.name not in known)
+    rest = tuple(OrderBy(f.name) for f in fields if f.name not in known)
     rows = over.frame.upper().startswith("ROWS")
+    session = session_gap(over)
     inside: tuple[OrderBy, ...] = ()
-    if call.function in _ROW_BY_ROW or (rows and call.function not in _PEERS_ALIKE):
-        order = (*order, *ties)
+    sort = order_sql(order)
+    if call.function in _ROW_BY_ROW or session is not None or (rows and call.function not in _PEERS_ALIKE):
+        sort = ties(node, over, beside)
     elif call.function in _ONE_OF_FRAME or call.function in _SORTED:
         # the frame goes by peers, and among these by the other columns
-        inside = (*order, *ties)
+        inside = (*order, *rest)
     bare = call_sql(call, types, inside)
     if call.function == "count" and call.argument is None:
         bare = "count(*)"
@@ -77,10 +124,13 @@ def _over(node: Over, over: OverCall) -> str:
         bare = f"{bare[:-1]} IGNORE NULLS)"
     where = f" FILTER (WHERE {quote(call.filter)})" if call.filter is not None else ""
     parts = []
-    if node.partition:
-        parts.append(f"PARTITION BY {', '.join(map(quote, node.partition))}")
-    if order:
-        parts.append(f"ORDER BY {order_sql(order)}")
-    if over.frame:
+    keys = [*map(quote, node.partition), *([session_column(node.calls.index(over))] if session is not None else [])]
+    if keys:
+        parts.append(f"PARTITION BY {', '.join(keys)}")
+    if sort:
+        parts.append(f"ORDER BY {sort}")
+    if session is not None:
+        parts.append("ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING")
+    elif over.frame:
         parts.append(over.frame)
     return f"{bare}{where} OVER ({' '.join(parts)})"

@@ -55,6 +55,8 @@ class Relation:
     options: tuple[tuple[str, str], ...] = ()
     include: tuple[tuple[str, str], ...] = ()
     """(kind, column) pairs of INCLUDE clauses, such as ``("topic", "t")``; the columns are in ``schema``."""
+    changes: str = ""
+    """Of a source whose records tell changes, how: the word after FORMAT, in lower case."""
     rows_estimate: int | None = field(default=None, compare=False)
     """About how many rows it had when it was looked up; None where nobody can tell."""
 
@@ -276,7 +278,8 @@ class Over:
     """Adds the calls' columns to each row, among the rows of its `partition`; keeps the rows where `condition` is true.
 
     Rows that the calls' order leaves equal stand in the order of their other columns, so that the answer is the same
-    each time. ``close_column`` is the planner's: a time of the partition at which, by the watermark, it is complete.
+    each time. ``close_column`` is the planner's: a time of the partition at which, by the watermark, it is complete;
+    so is ``close_order``: the time that all calls are sorted by, in whose order rows are told once their answer stands.
     """
 
     input: LogicalNode
@@ -284,6 +287,7 @@ class Over:
     calls: tuple[OverCall, ...]
     condition: exp.Expression | None = None
     close_column: str | None = None
+    close_order: str | None = None
 
 
 @dataclass(frozen=True)

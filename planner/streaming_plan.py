@@ -12,7 +12,7 @@ from dataclasses import replace
 from planner.aggregates import by_order, key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
 from planner.carried import carried, is_identity, only_renames, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
-from planner.closing_plan import closed_windows, joined_distribution
+from planner.closing_plan import closed_windows, joined_distribution, told_in_turn
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
 from planner.keyed_sql import join_sql, over_sql
@@ -63,6 +63,7 @@ from planner.task_spec import (
     SourceOp,
     SqlOp,
     UnionOp,
+    UpsertOp,
 )
 from planner.timeline_sql import sessions_sql, timeline_sql
 from planner.tree import consumer_counts, unique_nodes
@@ -167,24 +168,48 @@ class StreamPlanner:
         if key is not None and not set(key) <= {f.name for f in fields}:
             key = None
         if relation.kind is not RelationKind.SOURCE:
+            watermark = self._watermark_of(relation, fields)
+            op = LogSourceOp(
+                relation.name,
+                column_specs(fields),
+                not relation.append_only,
+                self._whole_snapshots or watermark is not None,
+                watermark,
+                judge_lateness=len(fields) < len(node.fields),
+            )
             return StreamNode(
-                LogSourceOp(relation.name, column_specs(fields), not relation.append_only, self._whole_snapshots),
+                op,
                 (),
-                fields,
+                node.fields,
                 Changelog.APPEND_ONLY if relation.append_only else Changelog.RETRACT,
                 key,
                 Single(),
                 1,
                 pinned=True,
             )
-        return StreamNode(
+        rows = StreamNode(
             self._source_op(relation, fields, judge=len(fields) < len(node.fields)),
             (),
             node.fields,
-            Changelog.APPEND_ONLY,
-            key,
+            Changelog.RETRACT if relation.changes else Changelog.APPEND_ONLY,
+            None if relation.changes else key,
             AnyDistribution() if self._parallelism > 1 else Single(),
             self._parallelism,
+        )
+        return self._upserted(rows, relation.stream_key) if relation.changes and relation.stream_key else rows
+
+    def _upserted(self, changes: StreamNode, key: tuple[str, ...]) -> StreamNode:
+        """Return the operator that knows what the changes of a key end."""
+        requires = Hash(key)
+        return StreamNode(
+            UpsertOp(column_specs(changes.schema), key),
+            (StreamInput(changes, requires),),
+            changes.schema,
+            Changelog.RETRACT,
+            key,
+            result_distribution(requires, changes.distribution, changes.parallelism),
+            changes.parallelism,
+            stateful=True,
         )
 
     def _input(self, rows: StreamNode, fields: Schema) -> StreamNode:
@@ -197,14 +222,18 @@ class StreamPlanner:
         """Return what `node` only drops columns of: a statement that reads by name needs no other before it."""
         return self._narrowed.get(id(node), node)
 
+    def _watermark_of(self, relation: Relation, fields: Schema) -> str | None:
+        """Return the watermark's expression, where the query waits for it and its columns are read."""
+        if not self._watermarks or relation.watermark is None:
+            return None
+        read = {f.name for f in fields}
+        return relation.watermark.expression if set(watermark_columns(relation)) <= read else None
+
     def _source_op(self, relation: Relation, fields: Schema, *, judge: bool) -> SourceOp:
         if relation.connector is None:
             msg = f"source {relation.name!r} has no connector"
             raise PlanError(msg)
         names = {f.name for f in fields}
-        watermark = relation.watermark if self._watermarks else None
-        if watermark is not None and not set(watermark_columns(relation)) <= names:
-            watermark = None
         return SourceOp(
             relation.name,
             relation.connector,
@@ -213,9 +242,11 @@ class StreamPlanner:
             # as declared: a connector reads JSON otherwise than text
             tuple(ColumnSpec(f.name, f.type) for f in fields),
             tuple(ColumnSpec(f.name, f.type) for f in relation.schema),
-            watermark_sql=watermark.expression if watermark is not None else None,
+            watermark_sql=self._watermark_of(relation, fields),
             judge_lateness=judge,
             include=tuple((kind, name) for kind, name in relation.include if name in names),
+            changes=relation.changes,
+            key=relation.stream_key if relation.changes else (),
         )
 
     def _boundary(self, node: LogicalNode) -> LogicalNode:
@@ -434,6 +465,8 @@ class StreamPlanner:
         requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
         fields, kept = schema_of(node), renamed(provided, {k: k for k in node.partition})
         given, distribution = (StreamInput(below, requires),), result_distribution(requires, kept, parallelism)
+        if node.close_order is not None:
+            return told_in_turn(node, node.close_order, given, distribution, parallelism)
         if node.close_column is not None:
             close = (node.close_column,)
             return closed_windows(given, close, over_sql(node), fields, below.stream_key, distribution, parallelism)

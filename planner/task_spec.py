@@ -28,7 +28,9 @@ class SourceOp(msgspec.Struct, frozen=True, tag="source"):
 
     `watermark_sql` is an expression over `columns`; None without WATERMARK.
     `include` has (kind, column) pairs whose columns are among `columns`.
-    `decode_all` names the declared columns before pruning, by which CSV finds its fields.
+    `declared` names the columns before pruning, by which CSV finds its fields. With `changes` (``debezium``,
+    ``flink_changelog``) the records tell changes and rows carry ``__weight``; with a `key` too, a row of weight 1
+    takes the place of its key's, and of one of weight -1 no more than the key is sure.
     """
 
     relation: str
@@ -40,19 +42,24 @@ class SourceOp(msgspec.Struct, frozen=True, tag="source"):
     watermark_sql: str | None = None
     judge_lateness: bool = False
     include: tuple[tuple[str, str], ...] = ()
+    changes: str = ""
+    key: tuple[str, ...] = ()
 
 
 class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
     """Reads the stream log of a table or view in the daemon: its snapshot, then its changes.
 
-    Output: `columns`, plus ``__weight`` if `weighted`. With `whole_snapshot` no barrier comes before the snapshot's
-    end. Runs only on the daemon's own agent.
+    Output: `columns`, plus ``__wm`` if `judge_lateness`, plus ``__weight`` if `weighted`. With `whole_snapshot` no
+    barrier comes before the snapshot's end. `watermark_sql` is as of a source; rows of the snapshot, which has no
+    order, are never late. Runs only on the daemon's own agent.
     """
 
     relation: str
     columns: Columns
     weighted: bool
     whole_snapshot: bool = False
+    watermark_sql: str | None = None
+    judge_lateness: bool = False
 
 
 class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
@@ -191,6 +198,22 @@ class CloseRecomputeOp(msgspec.Struct, frozen=True, tag="close_recompute"):
     ordered: bool = False
 
 
+class CloseOverOp(msgspec.Struct, frozen=True, tag="close_over"):
+    """Tells rows in the order of a time once what functions over other rows say of them stands.
+
+    Input: `rows`, append-only. A row is looked at when the watermark has passed its `time`. `sql` is over ``input``,
+    the rows so far of some partitions (`keys`), as `planner.closing_over.closing_over_sql` makes it. Of rows told the
+    last `history` of a partition are kept, all if it is None. Output: `columns`, append-only.
+    """
+
+    rows: Columns
+    keys: tuple[str, ...]
+    time: str
+    sql: str
+    columns: Columns
+    history: int | None = None
+
+
 class CloseSessionsOp(msgspec.Struct, frozen=True, tag="close_sessions"):
     """Gives each row its session once the watermark has passed the end of it.
 
@@ -207,6 +230,17 @@ class CloseSessionsOp(msgspec.Struct, frozen=True, tag="close_sessions"):
     sql: str
     columns: Columns
     weighted: bool = False
+
+
+class UpsertOp(msgspec.Struct, frozen=True, tag="upsert"):
+    """Keeps the row of each key of a source of changes, and tells what became of it.
+
+    Input: `columns` and ``__weight``: 1, the key's new row; -1, the key is gone. Output: `columns` + ``__weight``. Of
+    ``__wm``, if it is among the columns, nothing is kept: a retracted row has that of the change.
+    """
+
+    columns: Columns
+    keys: tuple[str, ...]
 
 
 class PythonOp(msgspec.Struct, frozen=True, tag="python"):
@@ -255,7 +289,9 @@ Operator: TypeAlias = (
     | TemporalJoinOp
     | CloseFilterOp
     | CloseRecomputeOp
+    | CloseOverOp
     | CloseSessionsOp
+    | UpsertOp
     | PythonOp
     | MaterializeOp
     | SinkOp

@@ -23,7 +23,7 @@ from sabotd.graphs import plan_graph
 from sabotd.select_guard import check_select, relations_of
 from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
-from sql_frontend.binder import bind_query, bind_source
+from sql_frontend.binder import bind_query, bind_source, bind_table
 from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
 from sql_frontend.select_text import for_duckdb
@@ -104,13 +104,7 @@ class Definitions:
             case CreateSource():
                 return self._source(statement)
             case CreateTable():
-                relation = Relation(
-                    statement.name,
-                    RelationKind.TABLE,
-                    statement.columns,
-                    append_only=statement.append_only,
-                    stream_key=statement.primary_key,
-                )
+                relation = bind_table(statement)
                 return CatalogObject(statement.name, "table", statement.text, relation, statement.columns)
             case CreateView(materialized=True):
                 return self._materialized_view(statement, settings)
@@ -124,7 +118,6 @@ class Definitions:
     def _source(self, statement: CreateSource) -> CatalogObject:
         options = dict(statement.options)
         with _placed(statement.text, dict(statement.option_spans)):
-            connector = registry.connector(options["connector"])
             own: Schema | None = None
             if not statement.columns:
                 default = registry.default_schema(options["connector"], options)
@@ -145,9 +138,10 @@ class Definitions:
                 specs,
                 specs,
                 include=statement.include,
+                changes=relation.changes,
+                key=relation.stream_key if relation.changes else (),
             )
-            registry.check(op)
-            connector.validate(op)
+            registry.validate_source(op)
         return CatalogObject(statement.name, "source", statement.text, relation, columns)
 
     def _view(self, statement: CreateView) -> CatalogObject:

@@ -25,7 +25,7 @@ from sabot.errors import SqlError
 from sabot.schema import Field, Schema
 from sql_frontend import build
 from sql_frontend.catalog import Catalog, ViewDefinition
-from sql_frontend.clauses import INCLUDE_KINDS
+from sql_frontend.clauses import INCLUDE_KINDS, SOURCE_CHANGES
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import union_types
 from sql_frontend.emit import check_emit_on_close
@@ -37,7 +37,7 @@ from sql_frontend.origin import Origin
 from sql_frontend.read_query import read_expression, read_query, written_by_window
 from sql_frontend.resolver import Resolver, check_types, render
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
-from sql_frontend.statements import CreateSource
+from sql_frontend.statements import CreateSource, CreateTable
 
 _SET_HANDLED = frozenset({"this", "expression", "distinct", "with_", "order", "limit", "offset"})
 _SUBQUERY_HANDLED = frozenset({"this", "alias", "with_", "order", "limit", "offset"})
@@ -124,11 +124,15 @@ def bind_source(statement: CreateSource, columns: Schema | None = None) -> Relat
         raise SqlError(msg, text=statement.text, hint=f"INCLUDE ... AS another_{name}", sqlstate="42701")
     schema = declared + included
     watermark = _watermark(statement, schema, typed=bool(declared))
+    kind = statement.format.format if statement.format else "plain"
+    changes = kind if kind in SOURCE_CHANGES else ""
     return Relation(
         statement.name,
         RelationKind.SOURCE,
         schema,
-        append_only=True,
+        append_only=not changes,
+        stream_key=statement.primary_key,
+        changes=changes,
         watermark=watermark,
         connector=dict(statement.options).get("connector"),
         format=statement.format.encode if statement.format else None,
@@ -137,7 +141,25 @@ def bind_source(statement: CreateSource, columns: Schema | None = None) -> Relat
     )
 
 
-def _watermark(statement: CreateSource, schema: Schema, *, typed: bool) -> Watermark | None:
+def bind_table(statement: CreateTable) -> Relation:
+    """Return the relation that a CREATE TABLE makes.
+
+    Raises
+    ------
+    SqlError
+        If the watermark's column or expression is not a time.
+    """
+    return Relation(
+        statement.name,
+        RelationKind.TABLE,
+        statement.columns,
+        append_only=statement.append_only,
+        stream_key=statement.primary_key,
+        watermark=_watermark(statement, statement.columns, typed=True),
+    )
+
+
+def _watermark(statement: CreateSource | CreateTable, schema: Schema, *, typed: bool) -> Watermark | None:
     clause = statement.watermark
     if clause is None:
         return None

@@ -17,6 +17,8 @@ _AFTER_TYPE = frozenset(
 ENCODINGS = ("json", "csv", "parquet", "raw")
 SINK_FORMATS = ("plain", "upsert", "debezium")
 """How a sink may tell its rows; which of them a connector has is for the connector to say."""
+SOURCE_CHANGES = ("debezium", "flink_changelog")
+"""Formats whose records tell changes; the other is plain, whose records are rows that are only ever added."""
 INCLUDE_KINDS = {
     "topic": "VARCHAR",
     "key": "VARCHAR",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from planner.closing_over import closing_time, problem
+from planner.emit_on_close import OVER_HINT
 from planner.logical import (
     Aggregate,
     Filter,
@@ -12,7 +14,6 @@ from planner.logical import (
     LogicalNode,
     Over,
     Project,
-    RelationKind,
     Scan,
     Sessions,
     Timeline,
@@ -20,17 +21,22 @@ from planner.logical import (
     Unnest,
     Window,
 )
+from planner.tree import unique_nodes
 from sql_frontend.origin import Origin
 
-_WATERMARK_HINT = "declare WATERMARK FOR column AS column - INTERVAL '5 seconds' in CREATE SOURCE"
+_WATERMARK_HINT = (
+    "declare WATERMARK FOR column AS column - INTERVAL '5 seconds' in CREATE SOURCE or CREATE TABLE ... APPEND ONLY"
+)
 _WINDOW_HINT = "group by window_start, window_end of TUMBLE or HOP over the source's watermark column"
 
 
 def check_emit_on_close(root: LogicalNode, tree: exp.Expr, origin: Origin) -> None:
     """Raise SqlError unless every group and every row of `root` has a time that a watermark passes."""
     if not _has_watermark(root):
-        msg = "EMIT ON WINDOW CLOSE needs a source with a watermark"
+        msg = "EMIT ON WINDOW CLOSE needs a source or table with a watermark"
         raise origin.error(msg, tree, hint=_WATERMARK_HINT, sqlstate="42P20")
+    for over in (n for n in unique_nodes(root) if isinstance(n, Over)):
+        _check_over(over, tree, origin)
     timed = _Timed()
     at_root = timed.fields(root)
     if timed.open_group or (not at_root and not timed.closed_group):
@@ -39,10 +45,20 @@ def check_emit_on_close(root: LogicalNode, tree: exp.Expr, origin: Origin) -> No
         raise origin.error(msg, tree.args.get("group") or tree, hint=_WINDOW_HINT, sqlstate="42P20")
 
 
+def _check_over(over: Over, tree: exp.Expr, origin: Origin) -> None:
+    """Refuse a function over rows sorted by the watermark's column of which no row would ever be complete."""
+    below = _Timed().fields(over.input)
+    if below & set(over.partition) or closing_time(over, below) is None or (why := problem(over)) is None:
+        return
+    at = next((w for w in tree.find_all(exp.Window)), tree)
+    msg = f"EMIT ON WINDOW CLOSE cannot tell when a row is complete: {why}"
+    raise origin.error(msg, at, hint=OVER_HINT, sqlstate="42P20")
+
+
 def _has_watermark(node: LogicalNode) -> bool:
     match node:
         case Scan(relation=relation):
-            return relation.kind is RelationKind.SOURCE and relation.watermark is not None
+            return relation.watermark is not None
         case Join(left=left, right=right):
             return _has_watermark(left) or _has_watermark(right)
         case Union(inputs=inputs):
@@ -80,7 +96,11 @@ class _Timed:
                 self.open_group |= not timed
                 self.closed_group |= bool(timed)
                 return timed
-            case Over(input=child) | Unnest(input=child):
+            case Over(input=child):
+                below = self.fields(child)
+                self.closed_group |= closing_time(node, below) is not None
+                return below
+            case Unnest(input=child):
                 return self.fields(child)
             case Join(left=left, kind=JoinKind.SEMI | JoinKind.ANTI):
                 return self.fields(left)

@@ -11,6 +11,7 @@ from sabot.errors import Span, SqlError
 from sabot.schema import quote
 from sql_frontend.clauses import (
     SINK_FORMATS,
+    SOURCE_CHANGES,
     ColumnList,
     column_list,
     format_clause,
@@ -78,12 +79,9 @@ def _source(cur: Cursor, span: Span) -> CreateSource:
     exists = if_not_exists(cur)
     name = cur.relation_name("the source's name")
     listed = ColumnList()
+    begin = cur.here()
     if cur.at_symbol("("):
-        begin = cur.here()
         listed = column_list(cur)
-        if listed.primary_key:
-            hint = "rows of a source are only ever added; GROUP BY the key in a materialized view"
-            raise cur.error("a source has no primary key", span=begin, hint=hint, sqlstate="0A000")
         for column in listed.columns:
             if column.default is not None:
                 raise cur.error("DEFAULT of a source's column is not supported", span=column.span, sqlstate="0A000")
@@ -103,13 +101,29 @@ def _source(cur: Cursor, span: Span) -> CreateSource:
         elif with_options is None and cur.accept("WITH"):
             with_options = options(cur)
         elif format_ is None and cur.accept("FORMAT"):
-            format_ = format_clause(cur)
+            format_ = format_clause(cur, ("plain", *SOURCE_CHANGES))
         else:
             raise cur.unexpected("INCLUDE, WITH (...), FORMAT ... ENCODE ... or the end of the statement")
     pairs, spans = with_options or ((), ())
     _need_connector(cur, pairs)
+    changes = format_ is not None and format_.format in SOURCE_CHANGES
+    if listed.primary_key and not changes:
+        hint = "rows of a source are only ever added, but of FORMAT DEBEZIUM; GROUP BY the key in a materialized view"
+        raise cur.error("a source has no primary key", span=begin, hint=hint, sqlstate="0A000")
+    if changes and not listed.columns:
+        raise cur.error("a source of changes needs columns", span=span, hint="CREATE SOURCE name (column TYPE, ...)")
     return CreateSource(
-        name, listed.fields, listed.watermark, pairs, format_, tuple(include), exists, cur.text, span, spans
+        name,
+        listed.fields,
+        listed.watermark,
+        pairs,
+        format_,
+        tuple(include),
+        exists,
+        cur.text,
+        span,
+        spans,
+        listed.primary_key,
     )
 
 
@@ -133,11 +147,11 @@ def _table(cur: Cursor, span: Span) -> CreateTable:
         if column.field.name.lower() == "rowid" and listed.primary_key:
             msg = "column name 'rowid' is reserved in a table with a primary key"
             raise cur.error(msg, span=column.span, sqlstate="42939")
-    if listed.watermark is not None:
-        raise _no_watermark(cur, listed.watermark)
     append_only = cur.accept("APPEND", "ONLY")
     here = cur.here()
     on_conflict = _on_conflict(cur)
+    if listed.watermark is not None and not append_only:
+        raise _no_watermark(cur, listed.watermark)
     if on_conflict is not None and not listed.primary_key:
         raise cur.error("ON CONFLICT needs a primary key", span=here, sqlstate="42P10")
     if append_only and listed.primary_key and on_conflict != "ignore":
@@ -153,7 +167,16 @@ def _table(cur: Cursor, span: Span) -> CreateTable:
     except duckdb.Error as error:
         raise cur.error(first_line(error), span=begin, sqlstate="42P16") from error
     return CreateTable(
-        name, listed.fields, listed.primary_key, exists, ddl, cur.text, span, append_only, on_conflict or "overwrite"
+        name,
+        listed.fields,
+        listed.primary_key,
+        exists,
+        ddl,
+        cur.text,
+        span,
+        append_only,
+        on_conflict or "overwrite",
+        listed.watermark,
     )
 
 
@@ -170,8 +193,10 @@ def _on_conflict(cur: Cursor) -> str | None:
 
 
 def _no_watermark(cur: Cursor, clause: WatermarkClause) -> SqlError:
-    hint = "watermarks are of sources: CREATE SOURCE ... (..., WATERMARK FOR ...)"
-    return cur.error("WATERMARK of a table is not supported", span=clause.span, hint=hint, sqlstate="0A000")
+    hint = "write APPEND ONLY behind the columns: only of rows that stay as they are can be told when one comes late"
+    return cur.error(
+        "WATERMARK needs a table whose rows stay as they are", span=clause.span, hint=hint, sqlstate="0A000"
+    )
 
 
 def _table_ddl(cur: Cursor, name: str, listed: ColumnList) -> str:

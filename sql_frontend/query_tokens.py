@@ -19,6 +19,8 @@ MARK = "\ue000"
 
 A character of Unicode's private use, which no text may hold itself.
 """
+GAP = f"{MARK}gap"
+"""Stands as the end of a frame that is SESSION WITH GAP; the gap is its start."""
 _GRAMMAR = frozenset(
     [
         "cast",
@@ -128,6 +130,7 @@ _WANT_MORE = frozenset(
 def prepared(tokens: list[Token]) -> list[Token]:
     """Return the tokens for the parser; places stay those of the text."""
     out: list[Token] = []
+    skipped, frames = -1, 0
     for i, token in enumerate(tokens):
         following = tokens[i + 1] if i + 1 < len(tokens) else None
         called = following is not None and following.token_type is TokenType.L_PAREN
@@ -140,6 +143,16 @@ def prepared(tokens: list[Token]) -> list[Token]:
                 continue
         if word == "descriptor" and called:
             continue
+        if _frame_words(tokens, i) == ("session", "with", "gap"):
+            # a frame of its own, as ROWS BETWEEN gap PRECEDING AND a marked bound that the binder knows it by
+            out += [_changed(token, TokenType.ROWS, "ROWS"), _changed(token, TokenType.BETWEEN, "BETWEEN")]
+            skipped, frames = i + 2, frames + 1
+            continue
+        if i <= skipped:
+            continue
+        if frames and _ends_frame(tokens, i):
+            frames -= 1
+            out += _gap_bound(token)
         if token.token_type is TokenType.PARTITION_BY and _of_session(out):
             # SESSION(t PARTITION BY k, ...): an argument of its own
             out += [
@@ -157,6 +170,24 @@ def prepared(tokens: list[Token]) -> list[Token]:
         else:
             out.append(token)
     return out
+
+
+def _frame_words(tokens: list[Token], i: int) -> tuple[str, ...]:
+    return tuple(t.text.lower() for t in tokens[i : i + 3]) if tokens[i].token_type is TokenType.SESSION else ()
+
+
+def _ends_frame(tokens: list[Token], i: int) -> bool:
+    """Whether the gap of a session frame ends before token `i`."""
+    return tokens[i].token_type is TokenType.R_PAREN or tokens[i].text.lower() == "exclude"
+
+
+def _gap_bound(token: Token) -> list[Token]:
+    return [
+        _changed(token, TokenType.VAR, "PRECEDING"),
+        _changed(token, TokenType.AND, "AND"),
+        _changed(token, TokenType.STRING, GAP),
+        _changed(token, TokenType.VAR, "FOLLOWING"),
+    ]
 
 
 def _of_session(before: list[Token]) -> bool:

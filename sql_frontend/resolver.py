@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import duckdb
 from sqlglot import exp
 
+from planner.keyed_sql import SESSION_FRAME
 from sabot.errors import SqlError
 from sabot.schema import Schema, struct_fields
 from sql_frontend.calls import (
@@ -25,7 +26,7 @@ from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.functions import check_callable, function, non_zero, substring, translate
 from sql_frontend.origin import Origin
-from sql_frontend.query_tokens import MARK
+from sql_frontend.query_tokens import GAP, MARK
 from sql_frontend.scope import OUTER, Scope, folded, schema_of_scope, struct_member
 from sql_frontend.types import data_type_text
 
@@ -365,7 +366,14 @@ class Resolver:
         finally:
             self._in_window = False
         ignore = taken_apart(node.this, name, self.origin).ignore_nulls
-        use = WindowUse(call, partition, self._frame(definition[2], node), ignore)
+        frame = self._frame(definition[2], node)
+        if frame.startswith(SESSION_FRAME):
+            sort = call.order[0] if len(call.order) == 1 else None
+            if sort is None or sort.descending or not self.type_of(sort.expression).startswith("TIMESTAMP"):
+                hint = "(PARTITION BY k ORDER BY t SESSION WITH GAP INTERVAL '10 minutes')"
+                msg = "SESSION WITH GAP needs ORDER BY one column of time"
+                raise self.origin.error(msg, node, hint=hint, sqlstate="42P20")
+        use = WindowUse(call, partition, frame, ignore)
         if use not in self.windows:
             self.windows.append(use)
         made = f"{WINDOW}{self.windows.index(use)}"
@@ -403,10 +411,24 @@ class Resolver:
                 return f"{value.upper()} {side}".strip()
             return f"{render(self(value))} {side}"
 
+        last = spec.args.get("end")
+        if isinstance(last, exp.Literal) and last.name == GAP:
+            return f"{SESSION_FRAME} {self._gap(spec.args['start'])}"
         end = bound("end")
         frame = f"{kind} BETWEEN {bound('start')} AND {end}" if end else f"{kind} {bound('start')}"
         exclude = spec.args.get("exclude")
         return frame + (f" EXCLUDE {exclude.name.upper()}" if exclude is not None else "")
+
+    def _gap(self, node: exp.Expr) -> int:
+        """Return the gap of a session frame in microseconds."""
+        text = render(self(node)) if not isinstance(node, exp.Literal) else f"CAST({node.sql('duckdb')} AS INTERVAL)"
+        try:
+            micros = constant(f"epoch_us({text})")
+        except duckdb.Error as error:
+            raise self.origin.error("the gap of a session must be an interval", node, sqlstate="22007") from error
+        if not isinstance(micros, int) or micros <= 0:
+            raise self.origin.error("the gap of a session must be above zero", node, sqlstate="22023")
+        return micros
 
     def _cast(self, node: exp.Cast) -> exp.Expression:
         text = data_type_text(node.to, span=self.origin.span(node), text=self.origin.text)

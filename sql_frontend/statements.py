@@ -41,6 +41,8 @@ class CreateSource:
     text: str
     span: Span
     option_spans: tuple[tuple[str, Span], ...] = ()
+    primary_key: tuple[str, ...] = ()
+    """Of a source whose records tell changes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class CreateTable:
     """``APPEND ONLY`` was written: rows are only ever added."""
     on_conflict: str = "overwrite"
     """What a row with the key of another does: overwrite, ignore, or update_if_not_null."""
+    watermark: WatermarkClause | None = None
+    """Of a table that is append-only."""
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,12 @@ def _pruned_scan(node: Scan, needs: Needs) -> Scan:
         # the watermark is computed where the rows come from, read by the query or not
         for name in watermark_columns(relation):
             needs[name] = {_WHOLE}
-    inside = relation.kind is RelationKind.SOURCE
+    if relation.changes:
+        # what a change ends is found by its key
+        for name in relation.stream_key:
+            needs[name] = {_WHOLE}
+    # the rows of a source of changes lie within records of their own
+    inside = relation.kind is RelationKind.SOURCE and not relation.changes
     fields = [_pruned_field(f, needs[f.name]) if inside else f for f in node.fields if f.name in needs]
     if not fields:
         cheap = [f for f in node.fields if f.type in _CHEAP_TO_DECODE]

@@ -357,7 +357,7 @@ class AgentRuntime:
     ) -> Operator | SourceDriver:
         match op:
             case spec.SourceOp():
-                reader = registry.connector(op.connector).open_source(op, task.index, task.parallelism)
+                reader = registry.open_source(op, task.index, task.parallelism)
                 return SourceDriver(
                     op.relation,
                     reader,
@@ -376,6 +376,8 @@ class AgentRuntime:
                     self._pinned_here(task).log_source(op),
                     db,
                     columns=op.columns,
+                    watermark_sql=op.watermark_sql,
+                    judge_lateness=op.judge_lateness,
                     idle_timeout_s=self._idle_timeout_s,
                     on_bad_records=_BadRecords(command, task, self._report),
                 )

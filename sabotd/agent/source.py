@@ -12,7 +12,7 @@ import pyarrow as pa
 from cython_shuffle.frames import MAX_WATERMARK_US
 from planner.job_columns import columns_schema
 from planner.task_spec import Columns
-from sabot.ids import ROW_WATERMARK
+from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabotd.agent.messages import SplitWatermark
 from sabotd.connectors.base import BadRecord, ChangesReader, Position, SourceReader, SourceStatus
 from sabotd.state.duckdb_state import Statement, TaskDatabase
@@ -81,12 +81,19 @@ class SourceDriver:
         running = self._advance(split, batch)
         if not self._judge_lateness:
             return batch
-        return batch.append_column(ROW_WATERMARK, self._judge(got.split, running))
+        if got.ordered:
+            mark = self._judge(got.split, running)
+        else:
+            mark = pa.nulls(batch.num_rows, pa.timestamp("us"))
+        if WEIGHT in batch.schema.names:
+            # the weight stands last, as everywhere
+            return batch.add_column(batch.num_columns - 1, pa.field(ROW_WATERMARK, mark.type), mark)
+        return batch.append_column(ROW_WATERMARK, mark)
 
     def _advance(self, split: _Split, batch: pa.RecordBatch) -> np.ndarray:
         """Move the split's watermark over `batch`; return it as it stood at each row (int64, least value: none)."""
         assert self._watermark_query is not None
-        self._slot.fill((batch,))
+        self._slot.fill((batch.select(self._slot.schema.names),))
         results = self._watermark_query.batches()
         self._slot.clear()
         none = np.iinfo(np.int64).min

@@ -22,11 +22,15 @@ class BadRecord:
 
 @dataclass(frozen=True, slots=True)
 class SourceBatch:
-    """Rows of one split in its order: exactly the columns of ``SourceOp.columns``, in their Arrow types."""
+    """Rows of one split in its order: exactly the columns of ``SourceOp.columns``, in their Arrow types.
+
+    Rows of a snapshot are not `ordered`: none of them comes late.
+    """
 
     split: str
     batch: pa.RecordBatch
     errors: Sequence[BadRecord] = ()
+    ordered: bool = True
 
 
 @dataclass(slots=True)
@@ -138,6 +142,8 @@ class Connector(Protocol):
     options: dict[str, OptionSpec]
     sink_formats: tuple[str, ...] = ("plain",)
     """What FORMAT may be in CREATE SINK."""
+    source_formats: tuple[str, ...] = ("plain",)
+    """What FORMAT may be in CREATE SOURCE."""
 
     def validate(self, op: SourceOp | SinkOp) -> None:
         """Check at CREATE what the options' kinds cannot tell (a path, a broker, columns, a weighted stream).

@@ -15,6 +15,7 @@ from planner.stream_node import partition_bounds
 from planner.task_spec import SinkOp, SourceOp
 from sabot.errors import ConnectorError, ShuffleError, SqlError
 from sabotd.connectors.base import Connector, OptionSpec, SinkWriter
+from sabotd.connectors.envelopes import CHANGES
 from sabotd.connectors.file_listing import file_format, is_pattern, is_watched
 from sabotd.connectors.file_sink import CHANGE_COLUMN, AppendWriter, FileWriter, sink_columns
 from sabotd.connectors.file_source import FileReader, check_first_file
@@ -82,6 +83,7 @@ class FileConnector(Connector):
     """Files on the machine of the agent."""
 
     name = "file"
+    source_formats = CHANGES
     options = _OPTIONS
 
     def validate(self, op: SourceOp | SinkOp) -> None:

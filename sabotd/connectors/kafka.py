@@ -12,6 +12,7 @@ from planner.task_spec import SinkOp, SourceOp
 from sabot.errors import ConnectorError, SqlError
 from sabotd.connectors.base import Connector, OptionSpec
 from sabotd.connectors.changes import FORMATS, SHAPE_OPTIONS, SinkShape
+from sabotd.connectors.envelopes import CHANGES
 from sabotd.connectors.kafka_client import CLIENT_OPTIONS, ClusterHealth, client_config
 from sabotd.connectors.kafka_partitions import EARLIEST, LATEST, Place, make_admin
 from sabotd.connectors.kafka_sink import KafkaWriter
@@ -61,6 +62,7 @@ class KafkaConnector(Connector):
     """Topics of a Kafka cluster as sources and sinks."""
 
     name = "kafka"
+    source_formats = CHANGES
     options = _OPTIONS
     sink_formats = FORMATS
 

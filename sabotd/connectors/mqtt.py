@@ -8,6 +8,7 @@ from planner.task_spec import SinkOp, SourceOp
 from sabot.errors import SqlError
 from sabotd.connectors.base import Connector, OptionSpec
 from sabotd.connectors.changes import FORMATS, SHAPE_OPTIONS, SinkShape
+from sabotd.connectors.envelopes import CHANGES
 from sabotd.connectors.mqtt_link import LINK_OPTIONS, LinkSettings
 from sabotd.connectors.mqtt_sink import Destination, MqttWriter
 from sabotd.connectors.mqtt_source import MqttReader, topic_filters
@@ -34,6 +35,7 @@ class MqttConnector(Connector):
     """Topics of an MQTT broker as sources and sinks."""
 
     name = "mqtt"
+    source_formats = CHANGES
     options = _OPTIONS
     sink_formats = FORMATS
 

@@ -8,7 +8,8 @@ from typing import Final, cast
 
 from planner.task_spec import Columns, SinkOp, SourceOp
 from sabot.errors import SqlError
-from sabotd.connectors.base import Connector, OptionSpec
+from sabotd.connectors.base import Connector, OptionSpec, SourceReader
+from sabotd.connectors.envelopes import ChangeReader, envelope_op
 from sabotd.connectors.options import check_options, did_you_mean
 from sabotd.formats.decode import FORMAT_OPTIONS
 
@@ -66,12 +67,33 @@ def check(op: SourceOp | SinkOp) -> None:
     role = "source" if isinstance(op, SourceOp) else "sink"
     check_options(op.options, option_specs(op.connector), role=role, connector=op.connector)
     kind = op.options.get("format", "plain").lower()
-    kinds: tuple[str, ...] = ("plain",)
-    if isinstance(op, SinkOp):
-        kinds = connector(op.connector).sink_formats
+    kinds = connector(op.connector).sink_formats if isinstance(op, SinkOp) else connector(op.connector).source_formats
     if kind not in kinds:
         msg = f"connector {op.connector!r} has no FORMAT {kind.upper()} for a {role}"
         raise SqlError(msg, hint=f"it has {', '.join(k.upper() for k in kinds)}", sqlstate="0A000")
+
+
+def open_source(op: SourceOp, index: int, parallelism: int) -> SourceReader:
+    """Open the reader of source task `index` of `parallelism`: of rows, or of changes if its records tell those."""
+    reader = connector(op.connector).open_source(envelope_op(op), index, parallelism)
+    return ChangeReader(op, reader) if op.changes else reader
+
+
+def validate_source(op: SourceOp) -> None:
+    """Check a source at CREATE, options and what they name.
+
+    Raises
+    ------
+    SqlError
+        The statement is wrong.
+    ConnectorError
+        What it names is not there.
+    """
+    check(op)
+    if op.changes and (op.format or "json") != "json":
+        msg = f"FORMAT {op.changes.upper()} ENCODE {str(op.format).upper()} is not supported"
+        raise SqlError(msg, hint="records that tell changes are JSON", sqlstate="0A000")
+    connector(op.connector).validate(envelope_op(op))
 
 
 def default_schema(name: str, options: Mapping[str, str]) -> Columns | None:

@@ -11,6 +11,7 @@ from sabot.errors import InternalError
 from sabotd.operators.base import Operator
 from sabotd.operators.close_agg import CloseAgg
 from sabotd.operators.close_filter import CloseFilter
+from sabotd.operators.close_over import CloseOver
 from sabotd.operators.close_recompute import CloseRecompute
 from sabotd.operators.close_sessions import CloseSessions
 from sabotd.operators.final_agg import FinalAgg
@@ -20,6 +21,7 @@ from sabotd.operators.python import Python
 from sabotd.operators.recompute import Recompute
 from sabotd.operators.sql import Sql, Union
 from sabotd.operators.temporal_join import TemporalJoin
+from sabotd.operators.upsert import Upsert
 from sabotd.state.duckdb_state import TaskDatabase
 
 
@@ -62,8 +64,12 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return CloseFilter(op, db, schemas[0])
         case task_spec.CloseRecomputeOp():
             return CloseRecompute(op, db, schemas)
+        case task_spec.CloseOverOp():
+            return CloseOver(op, db, schemas[0])
         case task_spec.CloseSessionsOp():
             return CloseSessions(op, db, schemas[0])
+        case task_spec.UpsertOp():
+            return Upsert(op, db, schemas[0])
         case task_spec.PythonOp():
             return Python(op)
         case _:

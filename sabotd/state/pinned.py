@@ -70,7 +70,7 @@ class LogSourceReader:
     def _take(self, batch: pa.RecordBatch) -> SourceBatch:
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
-        return SourceBatch(self._relation, batch.select(self._columns))
+        return SourceBatch(self._relation, batch.select(self._columns), ordered=not self._in_snapshot)
 
     def finished(self) -> bool:
         """Whether the relation will not change any more and all of it has been read."""

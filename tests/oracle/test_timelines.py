@@ -14,7 +14,7 @@ import pytest
 
 from planner.logical import Relation, RelationKind
 from planner.plan import plan_view
-from planner.task_spec import CloseFilterOp, CloseRecomputeOp, CloseSessionsOp, FinalAggOp
+from planner.task_spec import CloseFilterOp, CloseOverOp, CloseRecomputeOp, CloseSessionsOp, FinalAggOp
 from sabot.ids import JobId
 from sabot.schema import Field, Schema, arrow_schema
 from sabotd.state.duckdb_state import TaskDatabase
@@ -126,6 +126,11 @@ QUERIES: dict[str, Query] = {
         + FILLED.format(
             v="v + (to_v - v) * (i * 2000000 / (epoch_us(next) - epoch_us(ts))::DOUBLE)", n="NULL", order="v"
         ),
+    ),
+    "frames of sessions": Query(
+        "SELECT k, ts, max(v) OVER (PARTITION BY k ORDER BY ts SESSION WITH GAP '2 seconds') AS hi FROM readings"
+        " WHERE ts IS NOT NULL",
+        f"SELECT k, ts, max(v) OVER (PARTITION BY k, window_start) AS hi FROM {sessions('readings', 'ts', ['k'], 2)}",
     ),
     "rolled up windows of a changing table": Query(
         CUBED.format("TUMBLE(readings, ts, INTERVAL '10 seconds')", "ROLLUP"),
@@ -242,6 +247,66 @@ def assert_same(shown: Counter[Row], query: Query, due: str, events: History, re
         f"SELECT * FROM ({query.batch}){due}", {"events": events.table(), "readings": readings.table()}
     )
     assert shown == wanted, (shown - wanted, wanted - shown)
+
+
+ORDER = "OVER (PARTITION BY k ORDER BY ts, id"
+BEHIND = "ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING"
+RANGE = "RANGE BETWEEN INTERVAL '1 second' PRECEDING AND INTERVAL '2 seconds' FOLLOWING"
+IN_TURN: dict[str, tuple[str, bool]] = {
+    "numbers": (f"row_number() {ORDER}) AS a, lag(v, 2) {ORDER}) AS b, rank() {ORDER}) AS c", True),
+    "sums so far": (f"sum(v) {ORDER}) AS a, count(*) {ORDER} ROWS 2 PRECEDING) AS b, max(f) {ORDER}) AS c", True),
+    "rows behind": (
+        f"lead(v) {ORDER}) AS a, lead(id, 3, -1) {ORDER}) AS b, max(v) {ORDER} {BEHIND} EXCLUDE CURRENT ROW) AS c",
+        False,
+    ),
+    "time behind": (
+        f"count(*) OVER (PARTITION BY k ORDER BY ts {RANGE}) AS a",
+        False,
+    ),
+    "all in one": ("sum(v) OVER (ORDER BY ts, id ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS a", True),
+}
+
+
+@pytest.mark.parametrize("parallelism", [1, 2, 4, 7])
+@pytest.mark.parametrize("name", [*IN_TURN, "sessions"])
+def test_rows_are_told_in_turn_once_their_answer_stands(name: str, parallelism: int) -> None:
+    calls, at_once = IN_TURN.get(name, ("", False))
+    sql = batch = f"SELECT id, k, ts, {calls} FROM events WHERE ts IS NOT NULL"
+    if name == "sessions":
+        frame = "OVER (PARTITION BY k ORDER BY ts SESSION WITH GAP INTERVAL '1 second')"
+        sql = f"SELECT id, k, first_value(ts) {frame} AS a, last_value(ts) {frame} AS b, count(*) {frame} AS n"
+        sql += " FROM events WHERE ts IS NOT NULL"
+        batch = (
+            "SELECT id, k, window_start AS a, window_end - INTERVAL '1 second' AS b, count(*) OVER (PARTITION BY k,"
+            f" window_start) AS n FROM {sessions('events', 'ts', ['k'], 1)}"
+        )
+    rng = random.Random(f"{name}{parallelism}")
+    numbers = iter(range(10_000))
+    events = History(rng, arrow_schema(EVENTS), lambda: event(rng, next(numbers)), weighted=False)
+    bound = bind_query(sql, TimelineCatalog(), emit_on_window_close=True)
+    spec = plan_view(bound, job_id=JobId("mv:v"), relation="v", parallelism=parallelism).spec
+    assert CloseOverOp in {type(n.op) for t in spec.tasks for n in t.nodes}
+    runner = ShufflingRunner(spec, parallelism)
+    early: list[tuple[Counter[Row], Counter[Row]]] = []
+    try:
+        rows = 0
+        for size in (0, 50, 1, 40, 30):
+            runner.feed("events", events.epoch(size))
+            rows += size
+            watermark = START + dt.timedelta(seconds=rows / 4 - 2)
+            shown = Counter(runner.barrier(microseconds(watermark)))
+            passed = f"id IN (SELECT id FROM events WHERE ts < TIMESTAMP '{watermark}')"
+            early.append((shown, batch_answer(f"FROM ({batch}) WHERE {passed}", {"events": events.table()})))
+        shown = runner.end()
+        whole = batch_answer(batch, {"events": events.table()})
+        assert shown == whole, (shown - whole, whole - shown)
+        assert len(runner.emitted) == sum(whole.values())
+        assert sum(early[-1][0].values()) > 60
+        for told, older in early:
+            assert told <= whole
+            assert told == older if at_once else len(told) <= len(older)
+    finally:
+        runner.close()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("groups", CloseRecomputeOp), ("LEFT join", CloseRecomputeOp)])

@@ -127,9 +127,10 @@ class JobRunner:
             if isinstance(op, LogSourceOp) and op.weighted:
                 items.append(WEIGHT)
             table = con.sql(f"SELECT {', '.join(items)} FROM rows").to_arrow_table()
-        if isinstance(op, SourceOp) and op.judge_lateness:
+        if op.judge_lateness:
             column = pa.array(marks if marks is not None else [None] * rows.num_rows, pa.timestamp("us"))
-            table = table.append_column(ROW_WATERMARK, column)
+            at = table.num_columns - (WEIGHT in table.column_names)
+            table = table.add_column(at, ROW_WATERMARK, column)
         schema = output_schema(op, [])
         batches = table.cast(schema).combine_chunks().to_batches()
         return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema)
