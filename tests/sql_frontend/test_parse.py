@@ -224,11 +224,11 @@ def test_explain_holds_a_statement_or_a_name() -> None:
         ("CREATE TABLE t (__w INT)", "reserved", "__w", "two underscores"),
         ("CREATE TABLE t AS SELECT 1", "CREATE TABLE AS", "AS", "INSERT INTO"),
         ("CREATE TABLE t (a INT DEFAULT b)", "the default 'b'", "b", None),
-        ("CREATE TABLE t (a INT, ts TIMESTAMP, WATERMARK FOR ts AS ts)", "WATERMARK of a table", None, "CREATE SOURCE"),
+        ("CREATE TABLE t (a INT, ts TIMESTAMP, WATERMARK FOR ts AS ts)", "WATERMARK needs a table", None, "APPEND ONLY"),
         ("CREATE SOURCE s (a INT)", "no connector", "", "WITH (connector"),
         ("CREATE SOURCE s (a INT, WATERMARK FOR b AS b) WITH (connector = 'x')", "'b' of the watermark", None, None),
         ("CREATE SOURCE s (a INT) WITH (connector = 'x') FORMAT PLAIN ENCODE AVRO", "ENCODE AVRO", "AVRO", "JSON, CSV"),
-        ("CREATE SOURCE s (a INT) WITH (connector = 'x') FORMAT DEBEZIUM ENCODE JSON", "DEBEZIUM", "DEBEZIUM", "PLAIN"),
+        ("CREATE SOURCE s (a INT) WITH (connector = 'x') FORMAT MAXWELL ENCODE JSON", "MAXWELL", "MAXWELL", "PLAIN"),
         ("CREATE SOURCE s (a INT) WITH (a = 1, a = 2)", "'a' stands twice", "a = 2", None),
         ("CREATE SOURCE s (a INT) INCLUDE foo WITH (connector = 'x')", "INCLUDE 'foo'", "foo", "topic"),
         (
