@@ -224,7 +224,7 @@ def test_explain_holds_a_statement_or_a_name() -> None:
         ("CREATE TABLE t (__w INT)", "reserved", "__w", "two underscores"),
         ("CREATE TABLE t AS SELECT 1", "CREATE TABLE AS", "AS", "INSERT INTO"),
         ("CREATE TABLE t (a INT DEFAULT b)", "the default 'b'", "b", None),
-        ("CREATE TABLE t (a INT, ts TIMESTAMP, WATERMARK FOR ts AS ts)", "WATERMARK needs a table", None, "APPEND ONLY"),
+        ("CREATE TABLE t (ts TIMESTAMP, WATERMARK FOR ts AS ts)", "WATERMARK needs a table", None, "APPEND ONLY"),
         ("CREATE SOURCE s (a INT)", "no connector", "", "WITH (connector"),
         ("CREATE SOURCE s (a INT, WATERMARK FOR b AS b) WITH (connector = 'x')", "'b' of the watermark", None, None),
         ("CREATE SOURCE s (a INT) WITH (connector = 'x') FORMAT PLAIN ENCODE AVRO", "ENCODE AVRO", "AVRO", "JSON, CSV"),
