@@ -42,6 +42,12 @@ class Channel:
         return len(self._frames)
 
     @property
+    def next_sequence(self) -> int:
+        """The sequence of the frame that is put next."""
+        with self._lock:
+            return self._next_sequence
+
+    @property
     def lags(self) -> bool:
         """Whether the taker is behind, so that what waits should hold no more memory than its own."""
         return len(self._frames) >= 2

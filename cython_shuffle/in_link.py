@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cython_shuffle.edge import Edge
 from cython_shuffle.frames import FrameKind
+from cython_shuffle.link_journal import LinkJournal
 from cython_shuffle.remote_channels import IncomingChannel
 from cython_shuffle.tickets import Acknowledgement, FrameHeader, Ticket, headers_from_bytes
 from cython_shuffle.transport import ClientPool, RemoteStream
@@ -43,6 +44,8 @@ class InLink:
         How long the peer may not know the edge yet.
     reconnect_s : float
         How long it is tried to reach a peer again; 0: a broken connection is an error at once.
+    journal : LinkJournal, optional
+        Takes every frame before it is acknowledged; what it holds from a process before this one comes first.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class InLink:
         make_channel: Callable[[int, Callable[[int, int], None]], IncomingChannel],
         register_wait_s: float,
         reconnect_s: float,
+        journal: LinkJournal | None = None,
     ) -> None:
         self._clients = clients
         self._location = location
@@ -65,6 +69,7 @@ class InLink:
             for i in range(n_channels)
         ]
         self._wire = WireFormat(edge.info.schema)
+        self._journal = journal
         self._register_wait_s = register_wait_s
         self._reconnect_s = reconnect_s
         self._cancelled = threading.Event()
@@ -90,6 +95,52 @@ class InLink:
     def link_id(self) -> str:
         """What tickets call it."""
         return self._ticket.link
+
+    @property
+    def location(self) -> str:
+        """Where the writer is."""
+        return self._location
+
+    def relocate(self, location: str) -> None:
+        """Reach the writer at `location` from the next connection on."""
+        self._location = location
+
+    def complete(self, epoch: int) -> None:
+        """Say that frames up to the barrier of `epoch` need not be kept for a process that takes this one's place."""
+        if self._journal is not None:
+            self._journal.complete(epoch)
+
+    def close_journal(self) -> None:
+        """Write nothing more; the channels must have been aborted."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def resume(self, epoch: int) -> None:
+        """Before `start`: take in what the journal has beyond `epoch`, and go on from there with the peer."""
+        assert self._journal is not None
+        places = self._journal.places
+        self._next_sequence, self._epochs = list(places.sequences), list(places.epochs)
+        self._ended = list(places.ended)
+        self._left = self._ended.count(False)
+        for i, channel in enumerate(self.channels):
+            channel.resume_at(places.sequences[i], places.epochs[i])
+        for metadata, rows in self._journal.recovered(self._wire.schema):
+            headers = headers_from_bytes(metadata)
+            self._journal.noted(headers)
+            for header in headers:
+                self._check(header)
+                done = header.epoch <= epoch if header.kind is FrameKind.BARRIER else header.epoch < epoch
+                if done and header.kind is not FrameKind.END:
+                    self.channels[header.channel].resume_at(header.sequence + 1, self._epochs[header.channel])
+                else:
+                    self._receive(header, rows)
+        with self._lock:
+            self._counts = [c.admitted for c in self.channels]
+            self._dirty = set(range(len(self.channels)))
+            self._dirty_bytes += 1
+        self._ticket = msgspec.structs.replace(
+            self._ticket, connection=self._journal.first_connection, received=tuple(self._next_sequence)
+        )
 
     def start(self) -> None:
         """Begin to pull."""
@@ -192,16 +243,22 @@ class InLink:
                 return False
             raise ShuffleError(f"the stream ended before its end frame, after {sum(self._next_sequence)} frames")
         rows, metadata = chunk
-        *without_rows, last = headers_from_bytes(metadata)
+        headers = headers_from_bytes(metadata)
+        *without_rows, last = headers
         for header in without_rows:
             if header.kind is FrameKind.DATA:
                 raise ShuffleError(f"frame {header.sequence} of channel {header.channel} came without its rows")
+        for header in headers:
+            self._check(header)
+        if self._journal is not None:
+            # before anything of it can be acknowledged
+            self._journal.append(headers, metadata, rows)
+        for header in without_rows:
             self._receive(header, None)
         self._receive(last, rows)
         return True
 
     def _receive(self, header: FrameHeader, rows: pa.RecordBatch | None) -> None:
-        self._check(header)
         batch, nbytes = None, 0
         if header.kind is FrameKind.DATA:
             assert rows is not None

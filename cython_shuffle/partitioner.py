@@ -137,7 +137,8 @@ class RebalancePartitioner:
 
     def __init__(self, n_partitions: int, cursor: int = 0) -> None:
         self.n_partitions = n_partitions
-        self._cursor = cursor % n_partitions
+        self.cursor = cursor % n_partitions
+        """Which partition the next surplus row goes to."""
 
     def partition(self, batch: pa.RecordBatch) -> Parts:
         """Return each partition's run of `batch`; None where it is empty."""
@@ -148,9 +149,9 @@ class RebalancePartitioner:
             rows = share + (turn < surplus)
             if rows == 0:
                 break
-            parts[(self._cursor + turn) % self.n_partitions] = batch.slice(start, rows)
+            parts[(self.cursor + turn) % self.n_partitions] = batch.slice(start, rows)
             start += rows
-        self._cursor = (self._cursor + surplus) % self.n_partitions
+        self.cursor = (self.cursor + surplus) % self.n_partitions
         return parts
 
 

@@ -26,6 +26,20 @@ class OutgoingChannel(Channel):
         self._cursor = 0  # the one to send next
         self._sent = 0  # one more than the highest ever sent
         self._under_way_bytes = 0
+        self._resumed = False
+        self._dropped: list[int] = []  # sizes of frames whose room is to be given back
+        self._has_until = 0  # the reader has the frames before this one, though this end never sent them
+
+    def resume_at(self, sequence: int, epoch: int) -> None:
+        """Go on for a writer that was killed: the next frame is `sequence`, after the barrier of `epoch`.
+
+        What the reader had got from that writer beyond is written again, and dropped.
+        """
+        with self._lock:
+            self._kept = self._cursor = self._sent = self._next_sequence = sequence
+            self._has_until = sequence
+            self._epoch = epoch
+            self._resumed = True
 
     @property
     def depth(self) -> int:
@@ -68,18 +82,41 @@ class OutgoingChannel(Channel):
         ShuffleError
             So many have not been sent.
         """
-        freed = []
         with self._lock:
-            if count > self._sent:
+            if self._resumed:  # it may speak of frames that the writer before this one sent
+                count = min(count, max(self._sent, self._has_until))
+            elif count > self._sent:
                 raise ShuffleError(f"{count} frames of channel {self.name!r} acknowledged, {self._sent} sent")
-            while self._kept < count and self._frames:
-                frame, nbytes = self._frames.popleft()
-                if frame.sequence < self._cursor:
-                    self._under_way_bytes -= nbytes
-                if frame.kind is FrameKind.DATA:
-                    freed.append(nbytes)
-                self._kept += 1
-            self._cursor = max(self._cursor, self._kept)
+            freed = self._let_go(count)
+        self._free(freed)
+
+    def _append(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
+        super()._append(kind, batch, barrier, nbytes)
+        if self._resumed:
+            with self._lock:
+                freed, self._dropped = self._dropped, []
+            self._free(freed)
+
+    def _enqueue(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
+        super()._enqueue(kind, batch, barrier, nbytes)
+        if self._resumed:  # under the same lock: the link must not see a frame that its reader has
+            self._dropped += self._let_go(self._has_until)
+
+    def _let_go(self, count: int) -> list[int]:
+        """Drop the frames before sequence `count`; return the sizes of those with rows. Under the lock."""
+        freed = []
+        while self._kept < count and self._frames:
+            frame, nbytes = self._frames.popleft()
+            if frame.sequence < self._cursor:
+                self._under_way_bytes -= nbytes
+            if frame.kind is FrameKind.DATA:
+                freed.append(nbytes)
+            self._kept += 1
+        self._cursor = max(self._cursor, self._kept)
+        self._sent = max(self._sent, self._cursor)
+        return freed
+
+    def _free(self, freed: list[int]) -> None:
         for nbytes in freed:
             self._pool.release(self._lane, nbytes)
 
@@ -91,14 +128,22 @@ class OutgoingChannel(Channel):
         ShuffleError
             That one is gone, or was never sent.
         """
+        freed: list[int] = []
         with self._lock:
-            if not self._kept <= received <= self._sent:
+            if self._resumed and received > self._sent:
+                self._has_until = received
+                freed = self._let_go(received)
+                ended = self._ended and received == self._next_sequence
+            elif not self._kept <= received <= self._sent:
                 raise ShuffleError(
                     f"channel {self.name!r} cannot go on at frame {received}; it has {self._kept} to {self._sent}"
                 )
-            self._cursor = received
-            self._under_way_bytes = sum(nbytes for _, nbytes in list(self._frames)[: received - self._kept])
-            return self._ended and received == self._next_sequence
+            else:
+                self._cursor = received
+                self._under_way_bytes = sum(nbytes for _, nbytes in list(self._frames)[: received - self._kept])
+                ended = self._ended and received == self._next_sequence
+        self._free(freed)
+        return ended
 
 
 class IncomingChannel(Channel):
@@ -114,6 +159,18 @@ class IncomingChannel(Channel):
         super().__init__(pool, owner, name)
         self._on_admitted = on_admitted
         self._parked: deque[tuple[FrameKind, pa.RecordBatch | None, Barrier | None, int]] = deque()
+
+    @property
+    def admitted(self) -> int:
+        """The frames that there was room for, since the channel began."""
+        with self._lock:
+            return self._next_sequence
+
+    def resume_at(self, sequence: int, epoch: int) -> None:
+        """Go on for a reader that was killed: the next frame to be received is `sequence`, after `epoch`'s barrier."""
+        with self._lock:
+            self._next_sequence = sequence
+            self._epoch = epoch
 
     def receive(self, kind: FrameKind, batch: pa.RecordBatch | None, barrier: Barrier | None, nbytes: int) -> None:
         """Take a frame; it waits here, not counted by the pool, until there is room. Raises when aborted."""

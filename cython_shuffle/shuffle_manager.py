@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import msgspec
@@ -21,7 +21,9 @@ from cython_shuffle.buffer_pool import BufferPool, PoolMetrics
 from cython_shuffle.channel import Channel, InputChannel, Readable
 from cython_shuffle.edge import Edge, ShuffleEdgeInfo
 from cython_shuffle.heavy_keys import HEAVIEST, top
+from cython_shuffle.hold import Hold
 from cython_shuffle.in_link import ACKNOWLEDGE_ACTION, InLink
+from cython_shuffle.link_journal import LinkJournal
 from cython_shuffle.metrics import EdgeMetrics
 from cython_shuffle.out_link import OutLink
 from cython_shuffle.remote_channels import IncomingChannel, OutgoingChannel
@@ -54,7 +56,8 @@ class _Registered:
     """An edge of the present attempt of a job, and what was made for it here."""
 
     edge: Edge
-    locations: Mapping[str, str]
+    locations: dict[str, str]
+    hold: Hold | None = None
     outgoing: dict[tuple[str, str], Channel] = field(default_factory=dict)
     incoming: dict[tuple[str, str], Readable] = field(default_factory=dict)
     inputs: dict[str, list[InputChannel]] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class _Registered:
             channel.abort(error)
         for in_link in self.read_from:
             in_link.abort(error)
+            in_link.close_journal()
         for out_link in self.written_to.values():
             out_link.close()
 
@@ -140,7 +144,14 @@ class ShuffleManager:
 
     # -- control
 
-    def register_shuffle(self, job_id: str, attempt: int, edge: ShuffleEdgeInfo, locations: Mapping[str, str]) -> None:
+    def register_shuffle(
+        self,
+        job_id: str,
+        attempt: int,
+        edge: ShuffleEdgeInfo,
+        locations: Mapping[str, str],
+        hold: Hold | None = None,
+    ) -> None:
         """Make `edge` known; on every agent that runs a task of it, before its tasks are opened.
 
         Parameters
@@ -149,6 +160,8 @@ class ShuffleManager:
             A higher one than present aborts and replaces the job's present attempt.
         locations : mapping of task id to location
             Where each task of the edge runs; what equals the endpoint's own location is here.
+        hold : Hold, optional
+            The edge outlives the process at one of its ends.
 
         Raises
         ------
@@ -160,7 +173,7 @@ class ShuffleManager:
         for task in (*edge.upstream, *edge.downstream):
             if task not in locations:
                 raise ShuffleError(f"task {task!r} of edge {edge.edge_id!r} has no location")
-        registered = _Registered(checked, dict(locations))
+        registered = _Registered(checked, dict(locations), hold)
         replaced: list[_Registered] = []
         with self._lock:
             if not self._running:
@@ -177,6 +190,8 @@ class ShuffleManager:
             for up, down in checked.pairs():
                 if locations[up] == own:
                     registered.outgoing[up, down] = self._make_channel(job_id, registered, up, down)
+            if hold is not None:
+                _resume_writers(registered, hold)
             edges[edge.edge_id] = registered
             self._changed.notify_all()
         if present is not None:
@@ -207,6 +222,33 @@ class ShuffleManager:
             self._changed.notify_all()
         self._drop(dropped, f"job {job_id!r} was unregistered at agent {self.agent_id!r}")
 
+    def complete(self, job_id: str, epoch: int) -> None:
+        """Say that the tasks here have taken all of `epoch`: what came with it is not kept any longer."""
+        with self._lock:
+            links = [link for e in self._edges.get(job_id, {}).values() for link in e.read_from]
+        for link in links:
+            link.complete(epoch)
+
+    def relocate(self, job_id: str, attempt: int, location: str) -> None:
+        """Expect the process that an attempt's edges outlive at another location, where it was started again."""
+        with self._lock:
+            if self._attempts.get(job_id) != attempt:
+                return
+            for registered in self._edges[job_id].values():
+                if registered.hold is None or registered.hold.location == location:
+                    continue
+                before = registered.hold.location
+                registered.hold = replace(registered.hold, location=location)
+                for task, where in registered.locations.items():
+                    if where == before:
+                        registered.locations[task] = location
+                for name, where in registered.reader_at.items():
+                    if where == before:
+                        registered.reader_at[name] = location
+                for link in registered.read_from:
+                    if link.location == before:
+                        link.relocate(location)
+
     # -- data
 
     def writer(self, job_id: str, edge_id: str, upstream_task: str) -> ShuffleWriter:
@@ -218,7 +260,10 @@ class ShuffleManager:
                 if not channels:
                     raise ShuffleError(f"task {upstream_task!r} does not write edge {edge_id!r} at this agent")
                 round_bytes = self._round_bytes(registered, len(set(channels.values())))
-                registered.writers[upstream_task] = ShuffleWriter(registered.edge, upstream_task, channels, round_bytes)
+                writer = ShuffleWriter(registered.edge, upstream_task, channels, round_bytes)
+                registered.writers[upstream_task] = writer
+                if registered.hold is not None and (edge_id, upstream_task) in registered.hold.writers:
+                    writer.resume(registered.hold.writers[edge_id, upstream_task])
             return registered.writers[upstream_task]
 
     def write_partition(self, job_id: str, edge_id: str, upstream_task: str, batch: pa.RecordBatch) -> None:
@@ -290,6 +335,14 @@ class ShuffleManager:
                 return SharedChannel(self.pool, ticket.job_id, names[i], on_admitted, len(ticket.downstream))
             return IncomingChannel(self.pool, ticket.job_id, names[i], on_admitted)
 
+        hold = registered.hold
+        journal = None
+        if hold is not None and hold.folder is not None:
+            # the same name in a process that takes this one's place
+            ends = f"{ticket.edge_id} {ticket.upstream[0]} {ticket.downstream[0]}"
+            ticket = msgspec.structs.replace(ticket, link=f"{ticket.job_id} {ticket.attempt} {ends}")
+            folder = hold.folder / _file_name(ends)
+            journal = LinkJournal(folder, len(pairs), resume=hold.epoch is not None)
         link = InLink(
             self._endpoint.clients,
             location,
@@ -297,8 +350,11 @@ class ShuffleManager:
             registered.edge,
             make,
             self._register_wait_s,
-            0.0 if location.startswith(UNIX) else self._reconnect_s,
+            self._away_s(hold, location),
+            journal,
         )
+        if hold is not None and hold.epoch is not None and journal is not None:
+            link.resume(hold.epoch)
         registered.read_from.append(link)
         for (up, down), channel in zip(pairs, link.channels, strict=True):
             if isinstance(channel, SharedChannel):
@@ -385,12 +441,18 @@ class ShuffleManager:
                     f"a ticket for broadcast {ticket.edge_id!r} names {len(ticket.downstream)} of {len(there)} tasks",
                     hint="do both agents know the same edge",
                 )
-        reconnect_s = 0.0 if self._endpoint.location.startswith(UNIX) else self._reconnect_s
-        link = OutLink(ticket.link, channels, reconnect_s)
+        reader_at = registered.locations[pairs[0][1]]
+        link = OutLink(ticket.link, channels, self._away_s(registered.hold, reader_at))
         registered.claimed.update(c.name for c in channels)
         registered.written_to[ticket.link] = link
-        registered.reader_at[ticket.link] = registered.locations[pairs[0][1]]
+        registered.reader_at[ticket.link] = reader_at
         return link
+
+    def _away_s(self, hold: Hold | None, peer: str) -> float:
+        """Return how long the peer of a link may stay away."""
+        if self._endpoint.location.startswith(UNIX):
+            return 0.0
+        return hold.away_s if hold is not None and peer == hold.location else self._reconnect_s
 
     def _await_registration(self, ticket: Ticket) -> _Registered:
         deadline = time.monotonic() + _NOT_YET_S
@@ -485,6 +547,22 @@ class ShuffleManager:
             if link.link_id in request.links:
                 link.abort(error)
         return b""
+
+
+def _resume_writers(registered: _Registered, hold: Hold) -> None:
+    """Let the channels of writers that were killed go on after the barrier of the last epoch that was complete."""
+    assert hold.epoch is not None or not hold.writers
+    for (edge_id, task), place in hold.writers.items():
+        if edge_id != registered.edge.info.edge_id:
+            continue
+        channels = [c for (up, _), c in registered.outgoing.items() if up == task]
+        for channel, sequence in zip(channels, place.sequences, strict=True):
+            if isinstance(channel, OutgoingChannel):
+                channel.resume_at(sequence, hold.epoch or 0)
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else f"%{ord(c):x}" for c in text)
 
 
 def _pairs_between(edge: Edge, upstream: Collection[str], downstream: Collection[str]) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from cython_shuffle.channel import Channel
 from cython_shuffle.edge import Edge
 from cython_shuffle.frames import Barrier
 from cython_shuffle.heavy_keys import HEAVIEST, HeavyKeys
+from cython_shuffle.hold import WriterPlace
+from cython_shuffle.partitioner import RebalancePartitioner
 from cython_shuffle.schema_check import SchemaCheck
 from sabot.errors import ShuffleError
 
@@ -58,6 +60,17 @@ class ShuffleWriter:
             The schema is another than the edge's, or the attempt is over (the peer is gone, the job unregistered).
         """
         self._send(self._batcher.add(self._check.conform(batch)))
+
+    def place(self) -> WriterPlace:
+        """Send what waits, and return where this will stand after the barrier that is to follow."""
+        self._send(self._batcher.flush())
+        cursor = self._partitioner.cursor if isinstance(self._partitioner, RebalancePartitioner) else 0
+        return WriterPlace(tuple(c.next_sequence + 1 for c in self._channels), cursor)
+
+    def resume(self, place: WriterPlace) -> None:
+        """Deal rows as from `place` on; the channels have been brought there."""
+        if isinstance(self._partitioner, RebalancePartitioner):
+            self._partitioner.cursor = place.cursor
 
     def barrier(self, barrier: Barrier) -> None:
         """Send what waits, then `barrier` to every downstream task."""
