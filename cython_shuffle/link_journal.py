@@ -22,8 +22,7 @@ from cython_shuffle.tickets import FrameHeader
 from sabot.errors import ShuffleError
 
 SEGMENT_BYTES = 4 << 20
-_SIZES = struct.Struct("<IQ")  # bytes of the headers, bytes of the rows; an epoch's completion has no headers
-_EPOCH = struct.Struct("<q")
+_SIZES = struct.Struct("<IQ")  # bytes of the headers, bytes of the rows
 _MOST_CONNECTIONS = 1_000_000
 """One process makes fewer than so many of one link."""
 
@@ -74,9 +73,8 @@ class LinkJournal:
         self._folder = folder
         self._lock = threading.Lock()
         self._segments: list[_Segment] = []
+        self._current = _Segment(folder)  # the one that frames are noted for
         self._file: int | None = None
-        self.completed = 0
-        """The last epoch that was said to be complete."""
         self.places = Places.first(n_channels)
         """Where the channels stand; before `recovered` is read, where they stood at the first frame that is kept."""
         self.first_connection = 0
@@ -93,12 +91,12 @@ class LinkJournal:
     def recovered(self, rows_schema: pa.Schema) -> Iterator[tuple[bytes, pa.RecordBatch]]:
         """Give what was received, in order, as it came: headers and rows. What was cut off by the kill is cut away."""
         for segment in self._segments:
+            self._current = segment
             data = _mapped(segment.path)
             at = self._skip_places(data)
             while (entry := _entry(data, at)) is not None:
                 headers, rows, at = entry
-                if headers:
-                    yield headers, pa.ipc.read_record_batch(pa.py_buffer(rows), rows_schema)
+                yield headers, pa.ipc.read_record_batch(pa.py_buffer(rows), rows_schema)
             segment.nbytes = at
         os.truncate(self._segments[-1].path, self._segments[-1].nbytes)
         self._file = os.open(self._segments[-1].path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -123,11 +121,7 @@ class LinkJournal:
     def complete(self, epoch: int) -> None:
         """Say that frames up to the barrier of `epoch` will not be asked for again."""
         with self._lock:
-            if epoch <= self.completed or self._file is None:
-                return
-            self.completed = epoch
-            self._write(_SIZES.pack(0, _EPOCH.size) + _EPOCH.pack(epoch))
-            if self._segments[-1].nbytes >= SEGMENT_BYTES:
+            if self._segments[-1].nbytes >= SEGMENT_BYTES and self._file is not None:
                 self._roll()
             while len(self._segments) > 1 and self._segments[0].epoch <= epoch:
                 self._segments.pop(0).path.unlink(missing_ok=True)
@@ -145,7 +139,7 @@ class LinkJournal:
         for header in received:
             self.places.sequences[header.channel] = header.sequence + 1
             belongs_to = header.epoch if header.kind is FrameKind.BARRIER else header.epoch + 1
-            self._segments[-1].epoch = max(self._segments[-1].epoch, belongs_to)
+            self._current.epoch = max(self._current.epoch, belongs_to)
             if header.kind is FrameKind.BARRIER:
                 self.places.epochs[header.channel] = header.epoch
             elif header.kind is FrameKind.END:
@@ -165,7 +159,8 @@ class LinkJournal:
         if self._file is not None:
             os.close(self._file)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._segments.append(_Segment(path))
+        self._current = _Segment(path)
+        self._segments.append(self._current)
         places = msgspec.json.encode(self.places)
         self._write(_SIZES.pack(len(places), 0) + places)
 
@@ -178,13 +173,6 @@ class LinkJournal:
             self._segments.pop().path.unlink()
         if not self._segments:
             raise ShuffleError(f"journal {str(self._folder)!r} is not there")
-        for segment in self._segments:
-            data = _mapped(segment.path)
-            at = self._skip_places(data)
-            while (entry := _entry(data, at)) is not None:
-                headers, body, at = entry
-                if not headers:
-                    self.completed = max(self.completed, _EPOCH.unpack(body)[0])
         before = len(list(self._folder.glob("*.takeover")))
         (self._folder / f"{before}.takeover").touch()
         self.first_connection = (before + 1) * _MOST_CONNECTIONS

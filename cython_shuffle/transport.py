@@ -39,7 +39,8 @@ _OK, _FAILED = b"\0", b"\1"
 # a peer that comes back is tried again soon (gRPC's own back-off reaches two minutes)
 _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # also how long one attempt may take: on a loaded machine a handshake takes its time
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # else processes share one connection per address, and with it its back-off, across clients
     ("grpc.use_local_subchannel_pool", 1),

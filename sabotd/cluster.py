@@ -73,7 +73,7 @@ class Cluster:
         self._run_dir = scratch if fits else Path(tempfile.mkdtemp(prefix="sabot-"))
         count = config.agents.resolved_count()
         machine_mb = psutil.virtual_memory().total >> 20
-        agent_mb = (config.agents.memory_limit_bytes >> 20) or max(512, machine_mb // 2 // count)
+        agent_mb = (config.agents.memory_limit_bytes >> 20) or max(512, machine_mb // 2 // max(1, count))
         self.store = Store(
             data_dir, scratch, memory_limit_mb=max(512, machine_mb // 4), threads=len(os.sched_getaffinity(0))
         )
@@ -97,6 +97,7 @@ class Cluster:
             idle_timeout_s=config.streaming.idle_timeout_s,
             report=self._report,
             pinned=StorePinned(self.store),
+            held_dir=data_dir / "held",
         )
         self.own_agent: Agent = LocalAgent(self._runtime)
         self._children = ChildAgents(
@@ -124,6 +125,8 @@ class Cluster:
             self._workflows,
             self.agents,
             self.own_agent,
+            left_here=self._runtime.left_here,
+            hold_s=agents.hold_s,
             interval_s=config.streaming.barrier_interval_s,
             on_bad_records=self.store.add_errors,
             on_broken=self._recovery.broken,
@@ -148,11 +151,29 @@ class Cluster:
         jobs = self._restore()
         self._workflows.start(self.coordinator)
         for job_id in jobs:
-            try:
-                self.coordinator.deploy(job_id)
-            except SabotError as error:
-                self.coordinator.give_up(job_id, f"cannot be started again: {error.message}")
+            if not self._is_over(job_id) and not self.coordinator.resume(job_id):
+                self._begin_again(job_id)
+        self.store.release_logs()
+        self._runtime.sweep()
         self._opened.set()
+
+    def _is_over(self, job_id: str) -> bool:
+        """Whether a job has finished and its result is there: a sink's always, a view's if its rows are on disk."""
+        views = [o.name for o in self.catalog.all() if o.job_id == job_id and o.kind == "materialized view"]
+        if any(self.store.resumes(name) is None for name in views) or not self.coordinator.has_finished(job_id):
+            return False
+        for name in views:
+            self.store.finish(name)
+        return True
+
+    def _begin_again(self, job_id: str) -> None:
+        for obj in self.catalog.all():
+            if obj.job_id == job_id and obj.kind == "materialized view":
+                self.store.reset(obj.name)
+        try:
+            self.coordinator.deploy(job_id)
+        except SabotError as error:
+            self.coordinator.give_up(job_id, f"cannot be started again: {error.message}")
 
     def await_start(self) -> None:
         """Wait until the catalog is back; statements before that would see half of it.
@@ -170,7 +191,7 @@ class Cluster:
     def _restore(self) -> list[str]:
         jobs = []
         rows = self._tables.all_objects()
-        self.store.drop_unknown_tables([r.name for r in rows if r.kind == "table"])
+        self.store.drop_unknown_tables([r.name for r in rows if r.kind in ("table", "materialized view")])
         for row in rows:
             try:
                 job_id = self.definitions.restore(row)
@@ -187,7 +208,8 @@ class Cluster:
         self.coordinator.agent_lost(agent_id, reason)
 
     def _on_running(self, agent: Agent, running: Mapping[str, int]) -> None:
-        self.coordinator.reconcile(agent, running)
+        if self._opened.is_set():  # before that, what outlived the daemon before this one is still to be taken over
+            self.coordinator.reconcile(agent, running)
 
     def _report(self, report: msg.Report) -> None:
         self.coordinator.report((report,))

@@ -58,6 +58,10 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _SIZE_BYTES[match[2]])
 
 
+AUTO = -1
+"""Of a number: as the machine suggests."""
+
+
 def _duration(value: Any) -> float:
     # a bare number gets the message that tells of units
     return parse_duration(value if isinstance(value, str) else str(value))
@@ -99,6 +103,15 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
         return value
 
     return check
+
+
+def _count(value: Any) -> int:
+    if value == "auto":
+        return AUTO
+    if isinstance(value, str):
+        msg = f"{value!r} is neither a whole number nor 'auto'"
+        raise ValueError(msg)  # noqa: TRY004  # one kind of error for all values
+    return _integer(0, 1024)(value)
 
 
 def _boolean(value: Any) -> bool:
@@ -147,13 +160,14 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class AgentsConfig:
-    """``[agents]``: the processes that run tasks. 0 means: as the machine suggests."""
+    """``[agents]``: the processes that run tasks."""
 
-    count: int = _setting(_integer(0, 1024), 0)
+    count: int = _setting(_count, "auto")
     memory_limit_bytes: int = _setting(_size, "0B", key="memory_limit")
     pool_bytes: int = _setting(_size, "256MiB", key="pool")
     state_dir: str = _setting(_string, "")
     listen: str = _setting(_location_or_none, "")
+    hold_s: float = _setting(_duration, "1m", key="hold")
     token_file: str = _setting(_string, "")
     certificate_file: str = _setting(_string, "")
     key_file: str = _setting(_string, "")
@@ -162,7 +176,7 @@ class AgentsConfig:
 
     def resolved_count(self) -> int:
         """Return the number of agent processes: ``count``, or one a core, at least two."""
-        return self.count or max(2, len(os.sched_getaffinity(0)))
+        return max(2, len(os.sched_getaffinity(0))) if self.count == AUTO else self.count
 
 
 @dataclass(frozen=True)
@@ -316,7 +330,7 @@ def with_overrides(
         if listen is not None:
             server = dataclasses.replace(server, listen=_location(listen))
         if agents is not None:
-            agent_config = dataclasses.replace(agent_config, count=_integer(1, 1024)(agents))
+            agent_config = dataclasses.replace(agent_config, count=_integer(0, 1024)(agents))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if log_level is not None:

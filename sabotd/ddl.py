@@ -301,7 +301,7 @@ class Definitions:
                         keep=keep,
                     )
                 case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
-                    self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only)
+                    self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only, keep=keep)
                 case CreateView():
                     if not _reads_sources(self.catalog, obj):
                         self.store.create_plain_view(obj.name, statement.query, [c.name for c in obj.columns])

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from sabot import __version__
+from sabot.errors import ShuffleError
 from sabot.schema import quote
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
@@ -98,7 +99,12 @@ def jobs(cluster: Cluster) -> pa.Table:
     states = [j.state for j in found]
     conditions: dict[str, set[str]] = {}
     for agent in [cluster.own_agent, *cluster.agents()]:
-        for job_id, said in agent.conditions().items():
+        try:
+            answer = agent.conditions()
+        except ShuffleError:  # lost in a moment, or busy; what is known of the jobs is told all the same
+            silent = f"agent {agent.agent_id!r} does not answer"
+            answer = {j.spec.job_id: [silent] for j in found if agent.agent_id in j.placement.values()}
+        for job_id, said in answer.items():
             conditions.setdefault(job_id, set()).update(said)
     return pa.table(
         {

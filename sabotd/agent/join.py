@@ -92,7 +92,7 @@ def run_joined_agent(
     try:
         table.join(member)
         log.info("agent %s at %s has joined", name, endpoint.location)
-        status = _live(table, member, reporter, stop)
+        status = _live(table, member, reporter, runtime, stop)
         table.move(member.incarnation, ("UP", "DRAINING"), "LEFT")
     except sa.exc.DBAPIError as error:
         log.warning("the control database does not answer at the end: %s", error.orig)
@@ -118,10 +118,11 @@ def _cluster_of(table: MemberTable, engine: sa.Engine) -> tuple[str, str]:
         raise ConfigError(msg, hint="start sabotd with this control.database first") from error
 
 
-def _live(table: MemberTable, member: Member, reporter: Reporter, stop: threading.Event) -> int:
+def _live(table: MemberTable, member: Member, reporter: Reporter, runtime: AgentRuntime, stop: threading.Event) -> int:
     """Beat until the end. A database that is away changes nothing: rows flow without it."""
     away = False
     while not stop.wait(BEAT_EVERY_S):
+        runtime.let_go_of_held()
         try:
             if not table.beat(member.incarnation):
                 if table.state(member.incarnation) == "LEFT":

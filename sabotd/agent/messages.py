@@ -9,6 +9,18 @@ import msgspec
 from planner.task_spec import EdgeSpec, TaskSpec
 
 
+class HoldTerms(msgspec.Struct, frozen=True):
+    """The attempt outlives the daemon at `location`, for `away_s` seconds.
+
+    To the daemon's own agent: `resume_epoch`, the last epoch that was complete everywhere, when it takes over from one
+    that was killed.
+    """
+
+    location: str
+    away_s: float
+    resume_epoch: int | None = None
+
+
 class RegisterShuffles(msgspec.Struct, frozen=True):
     """Begin an attempt of a job here: make its `edges` known. `locations` has every task of the job. Idempotent."""
 
@@ -16,6 +28,7 @@ class RegisterShuffles(msgspec.Struct, frozen=True):
     attempt: int
     edges: tuple[EdgeSpec, ...]
     locations: dict[str, str]
+    hold: HoldTerms | None = None
 
 
 class Deploy(msgspec.Struct, frozen=True):
@@ -36,6 +49,14 @@ class Cancel(msgspec.Struct, frozen=True):
     job_id: str
     attempt: int
     halt: bool = False
+
+
+class TakeOver(msgspec.Struct, frozen=True):
+    """Tell how the tasks of an attempt stand (`Standing`), for a daemon at `location` that was started again."""
+
+    job_id: str
+    attempt: int
+    location: str
 
 
 class SplitWatermark(msgspec.Struct, frozen=True):
@@ -129,6 +150,25 @@ class BadRecordReport(msgspec.Struct, frozen=True, tag="bad"):
     total: int
 
 
+class TaskStanding(msgspec.Struct, frozen=True):
+    """How a task stands: the last barrier that its sources were told of and passed, the last epoch it completed.
+
+    `completed` counts for tasks without outputs. `error`: it has failed.
+    """
+
+    task_id: str
+    injected: InjectBarrier | None = None
+    passed: SourcePassed | None = None
+    completed: int = 0
+    error: dict[str, object] | None = None
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How the tasks of an attempt stand at one agent."""
+
+    tasks: tuple[TaskStanding, ...]
+
+
 Report: TypeAlias = SourceDirty | SourcePassed | FenceReached | EpochDone | TaskFailed | BadRecordReport
 
 
@@ -139,5 +179,6 @@ class Reports(msgspec.Struct, frozen=True):
     reports: tuple[Report, ...]
 
 
+STANDING: msgspec.json.Decoder[Standing] = msgspec.json.Decoder(Standing)
 REPORTS: msgspec.json.Decoder[Reports] = msgspec.json.Decoder(Reports)
 """Made at import, on one thread: msgspec crashes when two threads are the first to decode a type."""

@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,10 +84,15 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
         decoder: msgspec.json.Decoder[msgspec.Struct] = msgspec.json.Decoder(kind)
 
         def run(body: bytes) -> bytes:
+            runtime.heard_at = time.monotonic()
             call(decoder.decode(body))
             return b""
 
         return run
+
+    def ping(_: bytes) -> bytes:
+        runtime.heard_at = time.monotonic()
+        return msgspec.json.encode(runtime.running())
 
     registers = action(msg.RegisterShuffles, runtime.register_shuffles)  # type: ignore[arg-type]
     endpoint.register_action("register_shuffles", registers)
@@ -94,7 +100,9 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
     endpoint.register_action("cancel", action(msg.Cancel, runtime.cancel))  # type: ignore[arg-type]
     endpoint.register_action("inject", action(msg.InjectBarrier, runtime.inject))  # type: ignore[arg-type]
     endpoint.register_action("fence", action(msg.Fence, runtime.fence))  # type: ignore[arg-type]
-    endpoint.register_action("ping", lambda _: msgspec.json.encode(runtime.running()))
+    take_over = msgspec.json.Decoder(msg.TakeOver)
+    endpoint.register_action("take_over", lambda body: msgspec.json.encode(runtime.take_over(take_over.decode(body))))
+    endpoint.register_action("ping", ping)
     endpoint.register_action("conditions", lambda _: msgspec.json.encode(runtime.conditions()))
     endpoint.register_action("metrics", lambda _: msgspec.json.encode(runtime.metrics()))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,16 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from cython_shuffle.hold import Hold
 from cython_shuffle.shuffle_manager import ShuffleEdgeInfo, ShuffleManager
 from cython_shuffle.transport import FlightEndpoint
 from planner import task_spec as spec
 from planner.job_columns import columns_schema, input_schemas
 from sabot.errors import InternalError, JobError, SabotError, ShuffleError
+from sabotd.agent import held
 from sabotd.agent import messages as msg
+from sabotd.agent.keeper import Keeper
+from sabotd.agent.places import SourcePlace
 from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.agent.task import Task
@@ -43,12 +48,16 @@ ReportFn = Callable[[msg.Report], None]
 class PinnedOperators(Protocol):
     """What only the daemon's own agent has: operators on its store."""
 
-    def log_source(self, op: spec.LogSourceOp) -> SourceReader:
-        """Open a reader of a relation's snapshot and changes."""
+    def log_source(self, op: spec.LogSourceOp, *, keep: bool, place: SourcePlace | None) -> SourceReader:
+        """Open a reader of a relation's snapshot and changes, or of its changes from `place` on."""
         ...
 
-    def materialize(self, op: spec.MaterializeOp, attempt: int) -> Operator:
+    def materialize(self, op: spec.MaterializeOp, *, keep: bool, resume: bool) -> Operator:
         """Make the operator that keeps a view."""
+        ...
+
+    def epoch_on_disk(self, op: spec.MaterializeOp) -> int | None:
+        """Return the epoch of the rows that a killed process left; None if it left none."""
         ...
 
 
@@ -58,6 +67,7 @@ class _Running:
     thread: threading.Thread
     db: TaskDatabase
     folder: Path
+    keeper: Keeper | None
 
 
 @dataclass(slots=True)
@@ -66,6 +76,7 @@ class _Attempt:
     tasks: dict[str, _Running] = field(default_factory=dict)
     opening: threading.Lock = field(default_factory=threading.Lock)  # held while edges or tasks are being opened
     deployed: bool = False
+    hold: msg.HoldTerms | None = None
 
 
 class AgentRuntime:
@@ -86,6 +97,8 @@ class AgentRuntime:
         Takes reports for the coordinator.
     pinned : callable, optional
         Makes store-bound operators; only in the daemon.
+    held_dir : Path, optional
+        Only in the daemon: where its tasks' places are kept in attempts that outlive it.
     """
 
     def __init__(
@@ -99,6 +112,7 @@ class AgentRuntime:
         idle_timeout_s: float,
         report: ReportFn,
         pinned: PinnedOperators | None = None,
+        held_dir: Path | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.endpoint = endpoint
@@ -108,6 +122,9 @@ class AgentRuntime:
         self._idle_timeout_s = idle_timeout_s
         self._report = report
         self._pinned = pinned
+        self._held_dir = held_dir
+        self.heard_at = time.monotonic()
+        """When the coordinator last asked for anything."""
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
         self._ended: dict[str, list[dict[str, object]]] = {}  # edge figures of jobs that have ended here
@@ -143,7 +160,7 @@ class AgentRuntime:
         SabotError
             An edge cannot be; nothing of the attempt is left here.
         """
-        attempt = _Attempt(command.attempt)
+        attempt = _Attempt(command.attempt, hold=command.hold)
         attempt.opening.acquire()
         try:
             try:
@@ -210,6 +227,11 @@ class AgentRuntime:
             raise JobError(text)
 
     def _register_all(self, command: msg.RegisterShuffles) -> None:
+        hold = None
+        if command.hold is not None:
+            hold = Hold(command.hold.location, command.hold.away_s)
+            if self._held_dir is not None:
+                hold = held.own_end(self._held_dir, command, hold)
         for edge in command.edges:
             info = ShuffleEdgeInfo(
                 edge_id=edge.edge_id,
@@ -224,7 +246,7 @@ class AgentRuntime:
                 if edge.kind == "CUSTOM"
                 else None,
             )
-            self._shuffle.register_shuffle(command.job_id, command.attempt, info, command.locations)
+            self._shuffle.register_shuffle(command.job_id, command.attempt, info, command.locations, hold)
 
     def _open_all(self, command: msg.Deploy, attempt: _Attempt) -> None:
         for task in command.tasks:
@@ -267,7 +289,61 @@ class AgentRuntime:
             else:
                 running.db.interrupt()
                 running.thread.join()
+            if running.keeper is not None:
+                running.keeper.close()
         shutil.rmtree(self._folder(job_id, attempt.attempt), ignore_errors=True)
+        if self._held_dir is not None:
+            shutil.rmtree(held.folder(self._held_dir, job_id, attempt.attempt), ignore_errors=True)
+
+    def take_over(self, command: msg.TakeOver) -> msg.Standing:
+        """Tell how the tasks of an attempt stand, and expect the daemon at its location now.
+
+        Raises
+        ------
+        JobError
+            The attempt is not here.
+        """
+        with self._lock:
+            present = self._attempts.get(command.job_id)
+            there = present is not None and present.attempt == command.attempt and present.deployed
+            tasks = list(present.tasks.values()) if present is not None and there else []
+        if not there:
+            text = f"attempt {command.attempt} of job {command.job_id!r} is not at agent {self.agent_id!r}"
+            raise JobError(text)
+        self._shuffle.relocate(command.job_id, command.attempt, command.location)
+        return msg.Standing(tuple(r.task.standing() for r in tasks))
+
+    def left_here(self, job_id: str, attempt: int, tasks: Sequence[spec.TaskSpec]) -> msg.Standing:
+        """Tell how the daemon's own tasks of an attempt stood when the process before this one was killed.
+
+        Raises
+        ------
+        JobError
+            Something that they need to go on is not there.
+        """
+        if self._held_dir is None or self._pinned is None:
+            text = f"agent {self.agent_id!r} keeps nothing"
+            raise InternalError(text)
+        return held.standing(self._held_dir, job_id, attempt, tasks, self._pinned.epoch_on_disk)
+
+    def sweep(self) -> None:
+        """Remove what is kept of attempts that do not run here."""
+        if self._held_dir is None or not self._held_dir.is_dir():
+            return
+        with self._lock:
+            live = {held.folder(self._held_dir, j, a.attempt) for j, a in self._attempts.items()}
+        for path in self._held_dir.iterdir():
+            if path not in live:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def let_go_of_held(self) -> None:
+        """Stop attempts whose daemon has been away for longer than they wait."""
+        away_s = time.monotonic() - self.heard_at
+        with self._lock:
+            over = [(j, a.attempt) for j, a in self._attempts.items() if a.hold is not None and a.hold.away_s < away_s]
+        for job_id, attempt in over:
+            log.warning("the daemon has been away for %.0f s: job %s is given up here", away_s, job_id)
+            self.cancel(msg.Cancel(job_id, attempt))
 
     def inject(self, command: msg.InjectBarrier) -> None:
         """Hand a barrier to the job's source tasks here."""
@@ -308,10 +384,10 @@ class AgentRuntime:
     # -- tasks
 
     def _folder(self, job_id: str, attempt: int) -> Path:
-        return self._state_dir / f"{_file_name(job_id)}.{attempt}"
+        return self._state_dir / f"{held.file_name(job_id)}.{attempt}"
 
     def _open(self, command: msg.Deploy, task: spec.TaskSpec) -> _Running:
-        folder = self._folder(command.job_id, command.attempt) / _file_name(task.task_id)
+        folder = self._folder(command.job_id, command.attempt) / held.file_name(task.task_id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         edges = {e.edge_id: e for e in command.edges}
@@ -321,9 +397,10 @@ class AgentRuntime:
         memory_mb = max(_LEAST_TASK_MB, self._memory_mb // max(4, running_tasks + 1))
         db = TaskDatabase(folder, memory_mb, task.task_id)
         operators: list[Operator | SourceDriver] = []
+        keeper = self._keeper(command, task)
         try:
             for node, schemas in zip(task.nodes, input_schemas(task, edges), strict=True):
-                operators.append(self._make(command, task, node.op, schemas, db))
+                operators.append(self._make(command, task, node.op, schemas, db, keeper))
             channels = {
                 origin.edge_id: self._shuffle.read_partition(command.job_id, origin.edge_id, task.task_id)
                 for node in task.nodes
@@ -334,14 +411,18 @@ class AgentRuntime:
                 output.edge_id: self._shuffle.writer(command.job_id, output.edge_id, task.task_id)
                 for output in task.outputs
             }
-            opened = Task(command.job_id, command.attempt, task, operators, channels, writers, self._report)
+            opened = Task(
+                command.job_id, command.attempt, task, operators, channels, writers, self._report, keeper=keeper
+            )
         except BaseException:
+            if keeper is not None:
+                keeper.close()
             for op in operators:
                 op.close()
             db.close()
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        running = _Running(opened, threading.Thread(), db, folder)
+        running = _Running(opened, threading.Thread(), db, folder, keeper)
         running.thread = threading.Thread(
             target=self._supervise, args=(running,), name=f"task {command.job_id} {task.task_id}", daemon=True
         )
@@ -354,6 +435,7 @@ class AgentRuntime:
         op: spec.Operator,
         schemas: Sequence[pa.Schema],
         db: TaskDatabase,
+        keeper: Keeper | None,
     ) -> Operator | SourceDriver:
         match op:
             case spec.SourceOp():
@@ -371,9 +453,11 @@ class AgentRuntime:
             case spec.SinkOp():
                 return SinkOperator(registry.connector(op.connector).open_sink(op, task.index, task.parallelism))
             case spec.LogSourceOp():
+                start = {p.relation: p for p in keeper.start} if keeper is not None else {}
+                reader = self._pinned_here(task).log_source(op, keep=keeper is not None, place=start.get(op.relation))
                 return SourceDriver(
                     op.relation,
-                    self._pinned_here(task).log_source(op),
+                    reader,
                     db,
                     columns=op.columns,
                     watermark_sql=op.watermark_sql,
@@ -382,9 +466,24 @@ class AgentRuntime:
                     on_bad_records=_BadRecords(command, task, self._report),
                 )
             case spec.MaterializeOp():
-                return self._pinned_here(task).materialize(op, command.attempt)
+                resume = keeper is not None and keeper.resumes
+                return self._pinned_here(task).materialize(op, keep=keeper is not None, resume=resume)
             case _:
                 return make_operator(op, db, list(schemas))
+
+    def _keeper(self, command: msg.Deploy, task: spec.TaskSpec) -> Keeper | None:
+        """Return what keeps a task's place: only for the daemon's own, in an attempt that outlives it."""
+        with self._lock:
+            hold = self._attempts[command.job_id].hold if command.job_id in self._attempts else None
+        if self._held_dir is None or hold is None:
+            return None
+        return Keeper(
+            held.folder(self._held_dir, command.job_id, command.attempt),
+            held.file_name(task.task_id),
+            has_sources=any(isinstance(n.op, spec.LogSourceOp) for n in task.nodes),
+            resume_epoch=hold.resume_epoch,
+            on_completed=lambda epoch: self._shuffle.complete(command.job_id, epoch),
+        )
 
     def _pinned_here(self, task: spec.TaskSpec) -> PinnedOperators:
         if self._pinned is None:
@@ -415,6 +514,7 @@ class AgentRuntime:
                 told.message,
                 exc_info=None if told is error else error,
             )
+            task.has_failed(told.to_wire())
             # the cause goes out before its consequences
             self._report(msg.TaskFailed(task.job_id, task.attempt, task.spec.task_id, told.to_wire()))
             task.abort(told.message)
@@ -428,10 +528,6 @@ def _wrap(error: BaseException) -> SabotError:
     wrapped = JobError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
-
-
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 
 class _BadRecords:

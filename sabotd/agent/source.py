@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,22 @@ from planner.job_columns import columns_schema
 from planner.task_spec import Columns
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabotd.agent.messages import SplitWatermark
+from sabotd.agent.places import SourcePlace
 from sabotd.connectors.base import BadRecord, ChangesReader, Position, SourceReader, SourceStatus
 from sabotd.state.duckdb_state import Statement, TaskDatabase
+
+
+@runtime_checkable
+class LogReader(Protocol):
+    """A `SourceReader` over a log, which can be read again from a place."""
+
+    def place(self) -> SourcePlace:
+        """Return where it stands."""
+        ...
+
+    def keep_from(self, place: SourcePlace) -> None:
+        """Keep what stands from `place` on, though it has been read."""
+        ...
 
 
 @dataclass(slots=True)
@@ -148,6 +163,20 @@ class SourceDriver:
             return False
         now = time.monotonic_ns()
         return any(not s.idle and now - s.last_row_ns > self._idle_timeout_ns for s in self._splits.values())
+
+    def place(self) -> SourcePlace:
+        """Return where a reader of a log stands."""
+        assert isinstance(self.reader, LogReader)
+        return self.reader.place()
+
+    def stands_at(self, place: SourcePlace) -> bool:
+        """Whether a reader of a log stands there."""
+        return self.place() == place
+
+    def keep_from(self, place: SourcePlace) -> None:
+        """Have a reader of a log keep what stands from `place` on, though it has been read."""
+        assert isinstance(self.reader, LogReader)
+        self.reader.keep_from(place)
 
     def reached(self, fence: Position) -> bool:
         """Whether everything before `fence` has been read."""

@@ -11,10 +11,20 @@ from typing import Protocol
 import pyarrow as pa
 
 from cython_shuffle.frames import Barrier
+from cython_shuffle.hold import WriterPlace
 from planner.task_spec import FromEdge, FromOperator, TaskSpec
 from sabot.errors import ConnectorError, InternalError
 from sabotd.agent.input_gate import Channel, Data, InputGate
-from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, Report, SourceDirty, SourcePassed
+from sabotd.agent.keeper import Keeper
+from sabotd.agent.messages import (
+    EpochDone,
+    FenceReached,
+    InjectBarrier,
+    Report,
+    SourceDirty,
+    SourcePassed,
+    TaskStanding,
+)
 from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.connectors.base import Position
@@ -34,6 +44,7 @@ class Writer(Protocol):
     def barrier(self, barrier: Barrier) -> None: ...
     def end(self) -> None: ...
     def abort(self, message: str) -> None: ...
+    def place(self) -> WriterPlace: ...
 
 
 @dataclass(slots=True)
@@ -53,6 +64,8 @@ class Task:
         Input channels and output writers.
     report : callable
         Takes what the coordinator is to know; must not block for long.
+    keeper : Keeper, optional
+        Writes down where the task stands, for a process that takes this one's place.
     """
 
     def __init__(
@@ -64,6 +77,8 @@ class Task:
         channels: Mapping[str, Sequence[Channel]],
         writers: Mapping[str, Writer],
         report: Callable[[Report], None],
+        *,
+        keeper: Keeper | None = None,
     ) -> None:
         self.job_id = job_id
         self.attempt = attempt
@@ -97,6 +112,24 @@ class Task:
         self._stopping = threading.Event()
         self._command = threading.Event()
         self._terminal_rows = 0
+        self._keeper = keeper
+        self._replay = collections.deque(keeper.replay if keeper is not None else ())
+        self._last_injected: InjectBarrier | None = keeper.resumed_at if keeper is not None else None
+        self._last_passed: SourcePassed | None = None
+        self._completed = keeper.completed if keeper is not None else 0
+        self._failed: dict[str, object] | None = None
+
+    def standing(self) -> TaskStanding:
+        """Return how the task stands; from any thread."""
+        with self._lock:
+            return TaskStanding(
+                self.spec.task_id, self._last_injected, self._last_passed, self._completed, self._failed
+            )
+
+    def has_failed(self, error: dict[str, object]) -> None:
+        """Remember why `run` has failed, for `standing`."""
+        with self._lock:
+            self._failed = error
 
     @property
     def is_source(self) -> bool:
@@ -111,8 +144,11 @@ class Task:
     # -- commands, from other threads
 
     def inject(self, barrier: InjectBarrier) -> None:
-        """End the epoch at this task's sources."""
+        """End the epoch at this task's sources; a barrier that it was told of before says nothing new."""
         with self._lock:
+            if self._last_injected is not None and barrier.epoch <= self._last_injected.epoch:
+                return
+            self._last_injected = barrier
             self._injected.append(barrier)
         self._wake()
 
@@ -181,9 +217,10 @@ class Task:
 
     def _run_sources(self) -> None:
         dirty = False
-        epoch = 1
+        epoch = self._last_injected.epoch + 1 if self._last_injected is not None else 1
         told_finished = False
         wait_s = 0.0
+        self._run_again()
         while not self._stopping.is_set():
             whole = not any(s.within_change() for s in self._sources)
             with self._lock:
@@ -208,6 +245,9 @@ class Task:
                 elif op.became_idle() and not dirty:
                     dirty = True
                     self._report(SourceDirty(self.job_id, self.attempt, self.spec.task_id))
+            if self._keeper is not None and not dirty and self._keeper.wants_barrier(self._sources):
+                dirty = True
+                self._report(SourceDirty(self.job_id, self.attempt, self.spec.task_id))
             finished = all(s.reader.finished() for s in self._sources)
             if finished and not told_finished:
                 told_finished = True
@@ -216,6 +256,21 @@ class Task:
                 self._await_command()
             # an idle task sleeps in its reader; several readers share the wait
             wait_s = 0.0 if busy else (IDLE_READ_S if len(self._sources) == 1 else 0.02)
+
+    def _run_again(self) -> None:
+        """Read what the task before this one, which was killed, had read, and end the epochs where it did."""
+        while self._replay and not self._stopping.is_set():
+            place = self._replay[0]
+            if all(s.stands_at(p) for s, p in zip(self._sources, place.sources, strict=True)):
+                self._replay.popleft()
+                self._source_barrier(place.inject)
+                continue
+            for index, op in enumerate(self._operators):
+                if not isinstance(op, SourceDriver) or op.stands_at(place.sources[self._sources.index(op)]):
+                    continue
+                batch = op.read(READ_ROWS, 0.0)
+                if batch is not None:
+                    self._push(index, (batch,))
 
     def _await_command(self) -> None:
         """Sleep until a barrier or a fence comes; a finished source has nothing else to wait for."""
@@ -258,7 +313,9 @@ class Task:
             bytes=sum(s.bytes for s in statuses),
             bad_records=sum(s.bad_records for s in statuses),
         )
-        self._pass_barrier(Barrier(inject.epoch, least, final=inject.final))
+        self._pass_barrier(Barrier(inject.epoch, least, final=inject.final), inject)
+        with self._lock:
+            self._last_passed = passed
         self._report(passed)
 
     # -- rows and barriers through the graph
@@ -276,13 +333,22 @@ class Task:
                     self._terminal_rows += batch.num_rows
                 self._push(node, self._operators[node].process(port, batch))  # type: ignore[union-attr]
 
-    def _pass_barrier(self, barrier: Barrier) -> None:
+    def _pass_barrier(self, barrier: Barrier, inject: InjectBarrier | None = None) -> None:
+        keeper = self._keeper
+        if keeper is not None and inject is not None and not self._writers:
+            keeper.at_barrier(inject, self._sources, self._writers)  # before anybody can see the epoch
         for index, op in enumerate(self._operators):
             if not isinstance(op, SourceDriver):
                 self._push(index, op.barrier(barrier))
+        if keeper is not None and inject is not None and self._writers:
+            keeper.at_barrier(inject, self._sources, self._writers)
         for writer in self._writers.values():
             writer.barrier(barrier)
             if barrier.final:
                 writer.end()
         if not self._writers:
+            with self._lock:
+                self._completed = barrier.epoch
+            if keeper is not None:
+                keeper.has_completed(barrier.epoch)
             self._report(EpochDone(self.job_id, self.attempt, self.spec.task_id, barrier.epoch, self._terminal_rows))

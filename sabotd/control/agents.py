@@ -42,10 +42,16 @@ class Agent(Protocol):
     agent_id: str
     state: str
     pid: int
+    outlives: bool
+    """Whether it goes on when the daemon is killed."""
 
     @property
     def location(self) -> str:
         """Where others pull from."""
+        ...
+
+    def take_over(self, command: msg.TakeOver) -> msg.Standing:
+        """Ask how the tasks of an attempt stand; raises what the agent raised."""
         ...
 
     def call(self, command: Command) -> None:
@@ -86,6 +92,7 @@ class LocalAgent:
     def __init__(self, runtime: AgentRuntime) -> None:
         self._runtime = runtime
         self.agent_id = runtime.agent_id
+        self.outlives = False
         self.state = "UP"
         self.pid = os.getpid()
 
@@ -93,6 +100,10 @@ class LocalAgent:
     def location(self) -> str:
         """Where other agents pull from."""
         return self._runtime.endpoint.location
+
+    def take_over(self, command: msg.TakeOver) -> msg.Standing:
+        """Say how the tasks that run here stand."""
+        return self._runtime.take_over(command)
 
     def call(self, command: Command) -> None:
         """Carry a command out here."""
@@ -140,8 +151,11 @@ class RemoteAgent:
         clients: ClientPool,
         on_silent: Callable[[], None],
         on_running: Callable[[Agent, Mapping[str, int]], None],
+        *,
+        outlives: bool = False,
     ) -> None:
         self.agent_id = agent_id
+        self.outlives = outlives
         self._location = location
         self.pid = pid
         self.state = "UP"
@@ -168,6 +182,11 @@ class RemoteAgent:
             text = f"agent {self.agent_id!r} is {self.state.lower()}"
             raise JobError(text)
         self._clients.call_action(self.location, _ACTIONS[type(command)], msgspec.json.encode(command), 30.0)
+
+    def take_over(self, command: msg.TakeOver) -> msg.Standing:
+        """Ask how the tasks of an attempt stand."""
+        body = self._clients.call_action(self.location, "take_over", msgspec.json.encode(command), 10.0)
+        return msg.STANDING.decode(body)
 
     def post(self, command: Command) -> None:
         """Queue a command."""

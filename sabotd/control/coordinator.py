@@ -21,7 +21,8 @@ from typing import TypeGuard
 
 import pyarrow as pa
 
-from planner.task_spec import JobSpec, LogSourceOp, SourceOp
+from cython_shuffle.transport import UNIX
+from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TaskSpec
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.control.agents import REACHED, Agent
@@ -47,6 +48,8 @@ class Job:
     restarts: list[float] = field(default_factory=list)
     """When it was recovered, by the monotonic clock."""
     shuffles: ShuffleCoordinator = field(default_factory=ShuffleCoordinator)
+    early: list[msg.Report] | None = None
+    """What tasks reported while the job is being taken over from a killed daemon."""
 
     @property
     def phase(self) -> str:
@@ -67,8 +70,12 @@ class Coordinator:
         Returns the agents that take tasks now (not the daemon's own).
     own : Agent
         The daemon's own agent, for pinned tasks.
+    left_here : callable
+        Tells how the daemon's own tasks of a job's attempt stood when the daemon before this one was killed.
     interval_s : float
         Least time between a job's barriers.
+    hold_s : float
+        How long the tasks of jobs at agents that outlive the daemon wait for it.
     on_bad_records : callable
         Takes the rows of ``sabot_errors``.
     on_broken : callable
@@ -82,7 +89,9 @@ class Coordinator:
         agents: Callable[[], Sequence[Agent]],
         own: Agent,
         *,
+        left_here: Callable[[str, int, Sequence[TaskSpec]], msg.Standing],
         interval_s: float,
+        hold_s: float,
         on_bad_records: Callable[[pa.Table], None],
         on_broken: Callable[[str], None],
     ) -> None:
@@ -90,13 +99,16 @@ class Coordinator:
         self._workflows = workflows
         self._agents = agents
         self._own = own
+        self._left_here = left_here
         self._interval_s = interval_s
+        self._hold_s = hold_s
         self._on_bad_records = on_bad_records
         self._on_broken = on_broken
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
         self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
-        self._fence_ids = itertools.count(1)
+        # tasks may still report fences of a daemon before this one
+        self._fence_ids = itertools.count(time.time_ns())
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._stopper = ThreadPoolExecutor(4, thread_name_prefix="stop job")
 
@@ -223,8 +235,92 @@ class Coordinator:
             job.placement = placement
             job.shuffles.reinitialize(generation)
             job.shuffles.set_task_locations(placement, locations)
+            used = [a for a in agents if a.agent_id in set(placement.values())]
+            job.shuffles.hold = self._hold_terms(used)
         self._tables.place(job_id, generation, placement)
         return placement
+
+    def _hold_terms(self, used: Sequence[Agent], resume_epoch: int | None = None) -> msg.HoldTerms | None:
+        """Return how an attempt outlives the daemon: not if any of its tasks is at an agent that does not."""
+        if self._hold_s <= 0 or self._own.location.startswith(UNIX) or not all(a.outlives for a in used):
+            return None
+        return msg.HoldTerms(self._own.location, self._hold_s, resume_epoch)
+
+    def resume(self, job_id: str) -> bool:
+        """Take over an attempt whose tasks outlived a killed daemon; False if it has to be deployed anew.
+
+        Nothing was lost then and nothing begins again: the daemon's own tasks go on where they were, with what they
+        had received, and the others notice only that nobody asked for a barrier for a while.
+        """
+        job = self._known(job_id)
+        found = self._tables.running_attempt(job_id)
+        if found is None:
+            return False
+        attempt, placement = found
+        agents = {a.agent_id: a for a in self._agents() if a.state in REACHED}
+        names = set(placement.values()) - {self._own.agent_id}
+        if set(placement) != {t.task_id for t in job.spec.tasks} or not all(
+            n in agents and agents[n].outlives for n in names
+        ):
+            return False
+        used = [agents[n] for n in sorted(names)]
+        with self._lock:
+            job.generation, job.placement, job.early = attempt, placement, []
+            job.state = self._new_state(job, attempt)
+        try:
+            self._take_over(job, job.state, used)
+        except SabotError as error:
+            log.info("job %s has to begin again: %s", job_id, error.message)
+            self._own.call(msg.Cancel(job_id, attempt))
+            with self._lock:
+                job.early = None
+            return False
+        log.info("job %s goes on where it was", job_id)
+        return True
+
+    def has_finished(self, job_id: str) -> bool:
+        """Whether a daemon before this one saw the job's end; then it is known as finished from now on."""
+        job = self._known(job_id)
+        attempt = self._tables.finished_attempt(job_id)
+        if attempt is None:
+            return False
+        with self._lock:
+            job.generation = attempt
+            job.state = self._new_state(job, attempt)
+            job.state.phase = JobPhase.FINISHED
+        return True
+
+    def _take_over(self, job: Job, state: JobState, used: Sequence[Agent]) -> None:
+        job_id, attempt = job.spec.job_id, job.generation
+        command = msg.TakeOver(job_id, attempt, self._own.location)
+        tasks = [t for a in used for t in a.take_over(command).tasks]
+        own = [t for t in job.spec.tasks if job.placement[t.task_id] == self._own.agent_id]
+        tasks += self._left_here(job_id, attempt, own).tasks
+        if (failed := next((t for t in tasks if t.error is not None), None)) is not None:
+            text = f"task {failed.task_id!r} has failed meanwhile"
+            raise JobError(text)
+        ends = {t.task_id: t.completed for t in tasks if t.task_id in state.terminals}
+        completed = min(ends.values())
+        if any(ends[t.task_id] != completed for t in own if t.task_id in ends):
+            text = "its outputs are not at one epoch"
+            raise JobError(text)
+        with self._lock:
+            job.shuffles.reinitialize(attempt)
+            job.shuffles.set_task_locations(job.placement, {a.agent_id: a.location for a in (self._own, *used)})
+            job.shuffles.hold = self._hold_terms(used, completed)
+            commands = job.shuffles.commands()
+        if own:
+            self._own.call(commands[self._own.agent_id])
+            self._own.call(msg.Deploy(job_id, attempt, tuple(own), job.shuffles.edges_at(self._own.agent_id)))
+        with self._lock:
+            now = time.monotonic()
+            job.started = dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="seconds")
+            self._carry_out(job, state.resume(tasks, completed, now))
+            early, job.early = job.early or [], None
+            for report in early:
+                self._take(report, now)
+            self._lock.notify_all()
+        self._inbox.put(_NUDGE)
 
     def register_shuffles(self, job_id: str, generation: int) -> None:
         """Make the job's edges known to every agent that has tasks of it, before the first task starts."""
@@ -249,8 +345,13 @@ class Coordinator:
             return copy.copy(job.shuffles)
 
     def shuffle_metrics(self) -> list[tuple[str, ShuffleMetrics]]:
-        """Return the figures of every edge, with its job's id."""
-        figures = [m for agent in (self._own, *self._agents()) for m in agent.metrics()]
+        """Return the figures of every edge, with its job's id; without the part of an agent that does not answer."""
+        figures: list[dict[str, object]] = []
+        for agent in (self._own, *self._agents()):
+            try:
+                figures += agent.metrics()
+            except ShuffleError as error:
+                log.info("agent %s tells no figures: %s", agent.agent_id, error.message)
         with self._lock:
             return [
                 (job.spec.job_id, metrics)
@@ -398,6 +499,9 @@ class Coordinator:
     def _take(self, report: msg.Report, now: float) -> None:
         job = self._jobs.get(report.job_id)
         if job is None or job.state is None:
+            return
+        if job.early is not None:
+            job.early.append(report)
             return
         self._carry_out(job, job.state.report(report, now))
         if isinstance(report, msg.FenceReached):

@@ -111,8 +111,11 @@ def _deploy(job_id: str, generation: int) -> dict[str, object] | None:
 
 @DBOS.workflow(name="stop", max_recovery_attempts=None)
 def _stop(job_id: str, generation: int, state: str, error: str | None) -> None:
+    if state == "FINISHED":  # said before the tasks go: a daemon that finds neither would begin the job again
+        _record(job_id, generation, state, error)
     _stop_tasks(job_id, generation)
-    _record(job_id, generation, state, error)
+    if state != "FINISHED":
+        _record(job_id, generation, state, error)
 
 
 def start(engine: sa.Engine, url: str, actions: ClusterActions) -> None:

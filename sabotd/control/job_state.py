@@ -24,6 +24,7 @@ from sabotd.agent.messages import (
     SourcePassed,
     SplitWatermark,
     TaskFailed,
+    TaskStanding,
 )
 
 
@@ -132,6 +133,37 @@ class JobState:
         self.started_at = now
         self._last_barrier_at = now - self.interval_s
         return self.tick(now)
+
+    def resume(self, tasks: Sequence[TaskStanding], completed: int, now: float) -> list[Instruction]:
+        """Go on where the attempt stood when the daemon was killed; `completed` is the last epoch complete everywhere.
+
+        A barrier that had not reached all sources is sent again, as it was.
+        """
+        self.phase = JobPhase.RUNNING
+        self.started_at = now
+        self._last_barrier_at = now - self.interval_s
+        self.completed = completed
+        told = [t.injected for t in tasks if t.injected is not None]
+        last = max(told, key=lambda b: b.epoch, default=None)
+        self.epoch = max(completed, last.epoch if last is not None else 0)
+        if last is not None:
+            self.watermarks_us, self._final = dict(last.watermarks_us), last.final
+        self._splits = dict.fromkeys(self.sources, ())
+        for task in tasks:
+            if task.passed is not None and task.task_id in self.sources:
+                self._take_passed(task.passed)
+                self._splits[task.task_id] = task.passed.splits
+                if task.passed.finished:
+                    self._finished.add(task.task_id)
+            if task.task_id in self.terminals and task.completed >= self.epoch:
+                self._done.add(task.task_id)
+        again: list[Instruction] = []
+        if self._final and self.epoch == completed:
+            self.phase = JobPhase.FINISHED
+            return [Finished()]
+        if self.epoch > completed and last is not None:
+            again = [Inject(last), *self._advance()]
+        return [*again, *self.tick(now)]
 
     def due(self) -> float | None:
         """Return when `tick` has something to do, None for: not before a report comes."""

@@ -42,7 +42,8 @@ class RemoteAgents:
         self._thread = threading.Thread(target=self._run, name="members", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Look, and go on looking."""
+        self._look()
         self._thread.start()
 
     def stop(self) -> None:
@@ -118,7 +119,9 @@ class RemoteAgents:
         def silent() -> None:
             self._declare_lost(member, f"it has not answered for {SILENCE_S:.0f} s")
 
-        link = RemoteAgent(member.agent_id, member.location, member.pid, self._clients, silent, self._on_running)
+        link = RemoteAgent(
+            member.agent_id, member.location, member.pid, self._clients, silent, self._on_running, outlives=True
+        )
         link.state = member.state
         with self._lock:
             self._links[member.incarnation] = link

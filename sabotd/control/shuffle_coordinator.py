@@ -65,6 +65,8 @@ class ShuffleCoordinator:
         self.attempt = -1
         self._placement: dict[str, str] = {}
         self._locations: dict[str, str] = {}
+        self.hold: msg.HoldTerms | None = None
+        """Of the present attempt: how it outlives the daemon, if it does."""
 
     def initialize(self, spec: JobSpec, attempt: int) -> None:
         """Take the edges of an attempt; nothing is placed yet."""
@@ -125,7 +127,9 @@ class ShuffleCoordinator:
         """Return what each agent that has tasks is to be told."""
         spec = self._known()
         return {
-            agent_id: msg.RegisterShuffles(spec.job_id, self.attempt, self.edges_at(agent_id), dict(self._locations))
+            agent_id: msg.RegisterShuffles(
+                spec.job_id, self.attempt, self.edges_at(agent_id), dict(self._locations), self.hold
+            )
             for agent_id in sorted(set(self._placement.values()))
         }
 

@@ -157,6 +157,27 @@ class ControlTables:
             ]
             con.execute(sa.insert(tasks), rows)
 
+    def running_attempt(self, job_id: str) -> tuple[int, dict[str, str]] | None:
+        """Return a job's attempt and its placement (task to agent) if its tasks were all started, else None."""
+        with self._engine.begin() as con:
+            row = con.execute(sa.select(jobs.c.generation, jobs.c.state).where(jobs.c.job_id == job_id)).one_or_none()
+            if row is None or row.state != "RUNNING":
+                return None
+            placed = con.execute(
+                sa.select(tasks.c.task_id, tasks.c.agent_id).where(
+                    tasks.c.job_id == job_id, tasks.c.generation == row.generation
+                )
+            ).all()
+        return int(row.generation), {r.task_id: r.agent_id for r in placed}
+
+    def finished_attempt(self, job_id: str) -> int | None:
+        """Return the attempt in which a job has finished; None if it has not."""
+        with self._engine.begin() as con:
+            found = con.execute(
+                sa.select(jobs.c.generation).where(jobs.c.job_id == job_id, jobs.c.state == "FINISHED")
+            ).scalar()
+        return None if found is None else int(found)
+
     def set_state(self, job_id: str, generation: int, state: str, error: str | None = None) -> None:
         """Record a job's state unless a newer attempt has begun."""
         with self._engine.begin() as con:

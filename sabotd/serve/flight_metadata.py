@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 from google.protobuf.message import Message
@@ -87,8 +87,11 @@ def schema_of(command: Message) -> pa.Schema | None:
             return None
 
 
-def answer(command: Message, relations: Sequence[TableInfo]) -> pa.Table:
-    """Return the rows of a metadata command; keys are not kept in the catalog, so theirs are none."""
+def answer(command: Message, relations: Callable[[], Sequence[TableInfo]]) -> pa.Table:
+    """Return the rows of a metadata command; keys are not kept in the catalog, so theirs are none.
+
+    `relations` is called only for what tells of them: it asks every agent.
+    """
     match command:
         case pb.CommandGetSqlInfo():
             return _sql_info(list(command.info))
@@ -97,11 +100,11 @@ def answer(command: Message, relations: Sequence[TableInfo]) -> pa.Table:
         case pb.CommandGetCatalogs():
             return pa.table([[CATALOG]], schema=schemas.CATALOGS)
         case pb.CommandGetDbSchemas():
-            names = sorted({r.schema for r in relations} | {"public"})
+            names = sorted({r.schema for r in relations()} | {"public"})
             wanted = [n for n in names if _in_catalog(command) and _like(command, "db_schema_filter_pattern", n)]
             return pa.table([[CATALOG] * len(wanted), wanted], schema=schemas.DB_SCHEMAS)
         case pb.CommandGetTables():
-            return _tables(command, relations)
+            return _tables(command, relations())
         case pb.CommandGetTableTypes():
             return pa.table([list(TABLE_TYPES)], schema=schemas.TABLE_TYPES)
         case _:

@@ -120,7 +120,7 @@ class FlightService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow h
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
         command = messages.unpack(ticket.ticket)
         if flight_metadata.schema_of(command) is not None:
-            return flight.RecordBatchStream(flight_metadata.answer(command, self._engine.tables()))
+            return flight.RecordBatchStream(flight_metadata.answer(command, self._engine.tables))
         if not isinstance(command, pb.TicketStatementQuery):
             raise _unsupported(command, "DoGet")
         if not command.statement_handle:

@@ -10,6 +10,7 @@ from cython_shuffle.frames import Barrier
 from planner.job_columns import columns_schema
 from planner.task_spec import LogSourceOp, MaterializeOp
 from sabot.ids import WEIGHT
+from sabotd.agent.places import SourcePlace
 from sabotd.connectors.base import Position, SourceBatch, SourceStatus
 from sabotd.state.store import Store, Subscription
 
@@ -43,10 +44,14 @@ class MaterializeOperator:
 class LogSourceReader:
     """A `SourceReader` over a table or view: the snapshot, then the log from right after it."""
 
-    def __init__(self, op: LogSourceOp, store: Store) -> None:
-        self._subscription: Subscription = store.subscribe(op.relation)
+    def __init__(self, op: LogSourceOp, store: Store, *, keep: bool = False, place: SourcePlace | None = None) -> None:
+        self._subscription: Subscription = (
+            store.subscribe(op.relation, keep=keep)
+            if place is None
+            else store.resume(op.relation, place.log, place.position)
+        )
         self._snapshot: Iterator[pa.RecordBatch] | None = None
-        self._in_snapshot = True
+        self._in_snapshot = place is None
         self._whole_snapshot = op.whole_snapshot
         self._relation = op.relation
         # the plan may need only some of the columns
@@ -84,6 +89,16 @@ class LogSourceReader:
         """Return the log position; -1 while the snapshot is being read."""
         return {self._relation: -1 if self._in_snapshot else self._subscription.cursor.position}
 
+    def place(self) -> SourcePlace:
+        """Return the log's name and the position in it; -1 while the snapshot is being read."""
+        cursor = self._subscription.cursor
+        return SourcePlace(self._relation, cursor.log_name, -1 if self._in_snapshot else cursor.position)
+
+    def keep_from(self, place: SourcePlace) -> None:
+        """Keep what stands from `place` on, though it has been read."""
+        if place.position >= 0:
+            self._subscription.cursor.kept_from = place.position
+
     def fence(self) -> Position:
         """Return the log's end now."""
         return {self._relation: self._subscription.cursor.end}
@@ -108,10 +123,16 @@ class StorePinned:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def log_source(self, op: LogSourceOp) -> LogSourceReader:
-        """Open a reader; its snapshot is taken now."""
-        return LogSourceReader(op, self._store)
+    def log_source(self, op: LogSourceOp, *, keep: bool, place: SourcePlace | None) -> LogSourceReader:
+        """Open a reader: its snapshot is taken now, or it goes on at `place`."""
+        return LogSourceReader(op, self._store, keep=keep, place=place)
 
-    def materialize(self, op: MaterializeOp, attempt: int) -> MaterializeOperator:
-        """Make the operator that keeps a view."""
+    def materialize(self, op: MaterializeOp, *, keep: bool, resume: bool) -> MaterializeOperator:
+        """Make the operator that keeps a view, whose rows outlive this process (`keep`), or have done so (`resume`)."""
+        if not resume:
+            self._store.renew(op.relation, durable=keep)
         return MaterializeOperator(op, self._store)
+
+    def epoch_on_disk(self, op: MaterializeOp) -> int | None:
+        """Return the epoch of the rows that a killed process left; None if it left none."""
+        return self._store.resumes(op.relation)

@@ -13,6 +13,9 @@ import pyarrow as pa
 from sabot.schema import Schema, arrow_schema, quote
 from sabotd.state.stream_log import StreamLog
 
+LOG_ENDS = "durable.sabot.log_ends"
+"""By relation: its epoch, and where its log ends with it."""
+
 
 @dataclass
 class StoredRelation:
@@ -25,6 +28,8 @@ class StoredRelation:
     durable: bool
     log: StreamLog
     connection: duckdb.DuckDBPyConnection
+    keeps_place: bool = False
+    """Whether each change writes down where the log ends with it, so that a reader outlives a kill of this process."""
     on_conflict: str = "overwrite"
     """What an INSERT does with a row whose key is there: overwrite, ignore, or update_if_not_null."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,11 +49,16 @@ class StoredRelation:
 
 
 @contextlib.contextmanager
-def transaction(relation: StoredRelation) -> Iterator[None]:
-    """Commit what the block writes and show what it prepared in the log, or neither."""
+def transaction(relation: StoredRelation, epoch: int) -> Iterator[None]:
+    """Commit what the block writes and show what it prepared in the log, or neither; it makes `epoch`."""
     relation.connection.execute("BEGIN")
     try:
         yield
+        if relation.keeps_place:
+            relation.connection.execute(
+                f"UPDATE {LOG_ENDS} SET epoch = ?, position = ? WHERE name = ?",
+                [epoch, relation.log.prepared_end, relation.name],
+            )
         relation.connection.execute("COMMIT")
     except BaseException:
         relation.log.forget()

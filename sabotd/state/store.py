@@ -8,7 +8,6 @@ lock, so that jobs do not wait for each other; readers see committed epochs only
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
 from sabotd.state import table_writes
+from sabotd.state.log_ends import LogEnds
 from sabotd.state.relation import StoredRelation, conform, transaction
 from sabotd.state.stream_log import LogCursor, StreamLog
 from sabotd.state.table_writes import OnConflict, Written
@@ -66,7 +66,6 @@ class Store:
         self._lock = threading.Lock()
         self._system_lock = threading.Lock()
         self._errors = 0
-        self._log_numbers = itertools.count()
         # eight threads more for reading remote files stand idle otherwise
         self._db = duckdb.connect(":memory:", config={"async_threads": 1})
         for statement in (
@@ -90,6 +89,7 @@ class Store:
             "SET lock_configuration = true",
         ):
             self._db.execute(statement)
+        self._log_ends = LogEnds(self._db, data_dir / "logs")
 
     # -- relations
 
@@ -105,7 +105,7 @@ class Store:
         keep: bool = False,
     ) -> None:
         """Make table `name` with `ddl_columns` (column definitions), or open the one on the disk (`keep`)."""
-        relation = self._open(name, schema, append_only=append_only, primary_key=primary_key, durable=True)
+        relation = self._open(name, schema, append_only=append_only, primary_key=primary_key, durable=True, keep=keep)
         relation.on_conflict = on_conflict
         # a daemon killed between its tables and this file may have left an older one of that name
         create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
@@ -115,11 +115,38 @@ class Store:
             f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS SELECT * FROM {relation.path}",
         )
 
-    def create_rows(self, name: str, schema: Schema, *, append_only: bool) -> None:
-        """Open the (empty) rows of a materialized view."""
-        relation = self._open(name, schema, append_only=append_only, primary_key=(), durable=False)
-        columns = ", ".join(f"{quote(f.name)} {f.type}" for f in schema)
-        self._make(relation, f"CREATE TABLE {relation.path} ({columns})")
+    def create_rows(self, name: str, schema: Schema, *, append_only: bool, keep: bool = False) -> None:
+        """Open the (empty) rows of a materialized view, or those that a killed daemon left on the disk (`keep`)."""
+        durable = keep and self._log_ends.left(name) is not None
+        relation = self._open(name, schema, append_only=append_only, primary_key=(), durable=durable, keep=durable)
+        self._make(relation, *_rows_of_a_view(relation))
+
+    def renew(self, name: str, *, durable: bool) -> None:
+        """Begin a view's rows anew, for an attempt that outlives a kill of this process (`durable`) or does not.
+
+        On disk each epoch costs a write to DuckDB's log; in memory nothing outlives the process.
+        """
+        relation = self.relation(name)
+        with relation.lock:
+            if relation.durable != durable:
+                self._drop_rows(relation)
+                relation.durable = durable
+                for statement in _rows_of_a_view(relation):
+                    relation.connection.execute(statement)
+            if durable:
+                self._log_ends.keep(relation)
+
+    def resumes(self, name: str) -> int | None:
+        """Return the epoch at which a killed daemon left a view's rows on the disk; None if they are not there."""
+        relation = self.relation(name)
+        return relation.epoch if relation.durable else None
+
+    def release_logs(self) -> None:
+        """Give up what was kept in the logs for readers that have not come back by now."""
+        with self._lock:
+            relations = list(self._relations.values())
+        for relation in relations:
+            relation.log.release()
 
     def _make(self, relation: StoredRelation, *statements: str) -> None:
         try:
@@ -132,31 +159,44 @@ class Store:
             self._relations[relation.name] = relation
 
     def _open(
-        self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool
+        self, name: str, schema: Schema, *, append_only: bool, primary_key: tuple[str, ...], durable: bool, keep: bool
     ) -> StoredRelation:
-        log = self._log(name, schema, append_only=append_only)
-        return StoredRelation(name, schema, append_only, primary_key, durable, log, self._db.duplicate())
+        left = self._log_ends.left(name) if keep else None
+        if left is None:
+            log = self._log(name, schema, append_only=append_only)
+        else:
+            log = StreamLog(left.folder, log_schema(schema, append_only=append_only), left.position)
+        relation = StoredRelation(name, schema, append_only, primary_key, durable, log, self._db.duplicate())
+        if left is not None:
+            relation.epoch = left.epoch
+            relation.keeps_place = True
+        return relation
 
     def _log(self, name: str, schema: Schema, *, append_only: bool) -> StreamLog:
-        # the number keeps a log apart from an older one of the same name that is still being closed
-        folder = self._scratch / "logs" / f"{name.encode().hex()}.{next(self._log_numbers)}"
-        return StreamLog(folder, log_schema(schema, append_only=append_only))
+        return StreamLog(self._log_ends.new_folder(name), log_schema(schema, append_only=append_only))
 
     def drop(self, name: str) -> None:
         """Remove a table or a view's rows, and its log; open cursors fail."""
         with self._lock:
             relation = self._relations.pop(name)
         with relation.lock:
-            if relation.durable:
-                relation.connection.execute(f"DROP VIEW IF EXISTS memory.main.{quote(name)}")
-            relation.connection.execute(f"DROP TABLE IF EXISTS {relation.path}")
+            self._drop_rows(relation)
             relation.log.close()
+            self._log_ends.forget(relation)
             relation.connection.close()
+
+    @staticmethod
+    def _drop_rows(relation: StoredRelation) -> None:
+        if relation.durable:
+            relation.connection.execute(f"DROP VIEW IF EXISTS memory.main.{quote(relation.name)}")
+        relation.connection.execute(f"DROP TABLE IF EXISTS {relation.path}")
 
     def drop_unknown_tables(self, known: Sequence[str]) -> None:
         """Remove tables from the disk that nobody knows: a daemon was killed while it made or dropped them."""
         with self._db.duplicate() as con:
-            found = con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'durable'").fetchall()
+            found = con.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name = 'durable' AND schema_name = 'main'"
+            ).fetchall()
         for (name,) in found:
             if name not in known:
                 self.forget_table(name)
@@ -172,6 +212,7 @@ class Store:
             relation.connection.execute(f"DELETE FROM {relation.path}")
             relation.live_rows = relation.dead_rows = relation.epoch = 0
             relation.log.close(f"{name!r} is being made anew after the loss of an agent: read it from the start")
+            self._log_ends.forget(relation)
             relation.log = self._log(name, relation.schema, append_only=relation.append_only)
 
     def relation(self, name: str) -> StoredRelation:
@@ -304,7 +345,7 @@ class Store:
             con = relation.connection
             con.register("delta", delta)
             try:
-                with transaction(relation):
+                with transaction(relation, epoch):
                     if relation.append_only:
                         con.execute(f"INSERT INTO {relation.path} SELECT * FROM delta")
                         relation.live_rows += delta.num_rows
@@ -389,10 +430,16 @@ class Store:
 
     # -- reading changes
 
-    def subscribe(self, name: str, *, snapshot: bool = True) -> Subscription:
-        """Open a relation's rows as they are, and its changes from right after them: nothing missed, nothing twice."""
+    def subscribe(self, name: str, *, snapshot: bool = True, keep: bool = False) -> Subscription:
+        """Open a relation's rows as they are, and its changes from right after them: nothing missed, nothing twice.
+
+        `keep`: the reader outlives a kill of this process, and goes on with `resume`.
+        """
         with self._locked(name) as relation:
             cursor = relation.log.subscribe()
+            if keep:
+                cursor.kept_from = cursor.position
+                self._log_ends.keep(relation)
             con = self._db.duplicate() if snapshot else None
             if con is not None:
                 con.execute("BEGIN")
@@ -400,6 +447,22 @@ class Store:
                 con.execute(f"SELECT 1 FROM {relation.path} LIMIT 1").fetchall()
             epoch = relation.epoch
         return Subscription(relation, con, cursor, epoch)
+
+    def resume(self, name: str, log_name: str, position: int) -> Subscription:
+        """Open a relation's changes from `position` of its log on, without a snapshot.
+
+        Raises
+        ------
+        SqlError
+            The log is another one, or does not reach so far back.
+        """
+        with self._locked(name) as relation:
+            if relation.log.folder.name != log_name or not relation.keeps_place:
+                msg = f"relation {name!r} has another log than before"
+                raise SqlError(msg, sqlstate="55000")
+            cursor = relation.log.subscribe(position)
+            cursor.kept_from = position
+            return Subscription(relation, None, cursor, relation.epoch)
 
     def finish(self, name: str) -> None:
         """Say that the job behind view `name` has ended: its readers may end too."""
@@ -446,6 +509,16 @@ class Subscription:
         if self._con is not None:
             self._con.close()
             self._con = None
+
+
+def _rows_of_a_view(relation: StoredRelation) -> tuple[str, ...]:
+    columns = ", ".join(f"{quote(f.name)} {f.type}" for f in relation.schema)
+    if not relation.durable:
+        return (f"CREATE TABLE {relation.path} ({columns})",)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {relation.path} ({columns})",
+        f"CREATE OR REPLACE VIEW memory.main.{quote(relation.name)} AS SELECT * FROM {relation.path}",
+    )
 
 
 def _weigh(batch: pa.RecordBatch, weight: int) -> pa.RecordBatch:

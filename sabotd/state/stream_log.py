@@ -6,6 +6,7 @@ IPC record batch message; a segment is closed at `SEGMENT_BYTES` and removed whe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -29,11 +30,13 @@ class StreamLog:
         Made when the first entry is written, removed by `close`.
     schema : pyarrow.Schema
         Of every batch, ``__weight`` included where the relation has retractions.
+    end : int, optional
+        Go on with what a killed process left in `folder`, up to this position; what stands behind it was never seen.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, end: int | None = None) -> None:
         self.schema = schema
-        self._folder = folder
+        self.folder = folder
         self._lock = threading.Condition()
         self._cursors: set[LogCursor] = set()
         self._segments: dict[int, Path] = {}  # by the position of its first byte
@@ -43,6 +46,15 @@ class StreamLog:
         self._prepared = 0  # bytes behind it that nobody sees yet
         self._finished = False
         self._failed: str | None = None
+        self._reservation: LogCursor | None = None
+        if end is not None:
+            self._recover(end)
+
+    @property
+    def prepared_end(self) -> int:
+        """The log's end once what has been prepared is published."""
+        with self._lock:
+            return self._end + self._prepared
 
     @property
     def has_readers(self) -> bool:
@@ -111,10 +123,20 @@ class StreamLog:
         for listener in listeners:
             listener()
 
-    def subscribe(self) -> LogCursor:
-        """Open a cursor at the end; what is appended from now on is kept for it."""
+    def subscribe(self, position: int | None = None) -> LogCursor:
+        """Open a cursor at the end, or at `position`; what stands behind it is kept for it.
+
+        Raises
+        ------
+        SqlError
+            What stands at `position` is not there (any more).
+        """
         with self._lock:
-            cursor = LogCursor(self, self._end)
+            at = self._end if position is None else position
+            if at > self._end or (at < self._end and not any(start <= at for start in self._segments)):
+                msg = f"the log has no position {at}"
+                raise SqlError(msg, hint="read the relation from the start", sqlstate="55000")
+            cursor = LogCursor(self, at)
             self._cursors.add(cursor)
             return cursor
 
@@ -129,10 +151,42 @@ class StreamLog:
             for path in self._segments.values():
                 path.unlink(missing_ok=True)
             self._segments.clear()
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
             listeners = [c.listener for c in self._cursors if c.listener is not None]
             self._lock.notify_all()
         for listener in listeners:
             listener()
+
+    def _recover(self, end: int) -> None:
+        """Take over the files, and hold all of them until the reservation is given up by `release`."""
+        self._end = end
+        for path in sorted(self.folder.glob("*.log")):
+            start = int(path.stem)
+            if start >= end:
+                path.unlink()
+                continue
+            self._segments[start] = path
+        if self._segments:
+            self._segment_start = max(self._segments)
+            self._file = os.open(self._segments[self._segment_start], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            if os.fstat(self._file).st_size < end - self._segment_start:
+                # the machine stopped, not the process alone
+                os.close(self._file)
+                self._file = None
+                for path in self._segments.values():
+                    path.unlink()
+                self._segments.clear()
+            else:
+                self._cut()
+        self._reservation = LogCursor(self, min(self._segments, default=end))
+        self._cursors.add(self._reservation)
+
+    def release(self) -> None:
+        """Keep only what cursors have still to read: those of the process before are back, or will not come."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.close()
 
     # -- under the lock
 
@@ -154,8 +208,8 @@ class StreamLog:
             os.lseek(self._file, 0, os.SEEK_END)
 
     def _roll(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{self._end:020d}.log"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self._end:020d}.log"
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         if self._file is not None:
             os.close(self._file)
@@ -167,7 +221,7 @@ class StreamLog:
         """Remove segments that no cursor needs."""
         if not self._segments:
             return
-        needed = min((c.position for c in self._cursors), default=self._end)
+        needed = min((c.needed for c in self._cursors), default=self._end)
         starts = sorted(self._segments)
         for start, following in zip(starts, starts[1:] + [self._end], strict=True):
             if following <= needed and start != self._segment_start:
@@ -186,6 +240,8 @@ class LogCursor:
         self._log = log
         self.position = position
         """Byte position of the next entry."""
+        self.kept_from: int | None = None
+        """What stands from here on is kept, though it has been read: a process that takes this one's place needs it."""
         self.within_epoch = False
         """Whether more of the epoch of the last entry follows."""
         self.listener: Callable[[], None] | None = None
@@ -193,6 +249,16 @@ class LogCursor:
         self._file_start = -1
         self._closed = False
         self._woken = False
+
+    @property
+    def log_name(self) -> str:
+        """Which log it reads: no two have one name."""
+        return self._log.folder.name
+
+    @property
+    def needed(self) -> int:
+        """The first position that is to be kept for this cursor."""
+        return self.position if self.kept_from is None else min(self.kept_from, self.position)
 
     @property
     def end(self) -> int:

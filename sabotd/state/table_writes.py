@@ -253,7 +253,7 @@ def _zone(relation: StoredRelation, timezone: str) -> Iterator[None]:
 @contextmanager
 def _written(relation: StoredRelation) -> Iterator[None]:
     try:
-        with transaction(relation):
+        with transaction(relation, relation.epoch + 1):
             yield
     except OSError as error:
         msg = f"table {relation.name!r}: the rows cannot be written: {(error.strerror or str(error)).lower()}"

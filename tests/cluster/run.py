@@ -1,10 +1,10 @@
 """A cluster over hosts of its own, with faults: PostgreSQL on one, sabotd on one, agents on three.
 
-    python -m tests.cluster.run [--rounds 20] [--seed 1]
+    python -m tests.cluster.run [--rounds 20] [--seed 1] [--own-agents 0]
 
 Each round inserts rows while one fault happens at a random moment: an agent killed, stopped or cut off, PostgreSQL
-restarted, sabotd killed. After a FLUSH every view must equal DuckDB's answer over all rows so far. All links between
-hosts carry TLS and a token.
+restarted, sabotd killed. After a FLUSH every view must equal DuckDB's answer over all rows so far; and unless sabotd has
+agents of its own, its kill must not have made any job begin again. All links between hosts carry TLS and a token.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def certificates(folder: Path, addresses: list[str]) -> None:
 class Cluster:
     """All processes of the test."""
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    def __init__(self, network: Network, folder: Path, own_agents: int) -> None:
         self.network, self.folder = network, folder
+        self.own_agents = own_agents
         address = network.addresses
         self.database = f"postgresql://sabot@{address['pg']}:5432/postgres"
         self.location = f"grpc+unix://{folder}/client.sock"
@@ -74,7 +75,7 @@ class Cluster:
             "ca_file": folder / "ca.pem",
         }
         config = folder / "sabotd.toml"
-        lines = [f'[control]\ndatabase = "{self.database}"', "[agents]\ncount = 1"]
+        lines = [f'[control]\ndatabase = "{self.database}"', f"[agents]\ncount = {own_agents}"]
         lines += [f'listen = "grpc+tls://{address["ctl"]}:{PORT}"']
         lines += [f'{key} = "{path}"' for key, path in secrets.items()]
         config.write_text("\n".join(lines) + "\n")
@@ -145,7 +146,7 @@ class Cluster:
                     if agent.ended():
                         agent.start()
                 rows = db.sql("SELECT count(*) FROM sabot_catalog.agents WHERE state = 'UP'").fetchall()
-                if rows == [(len(AGENTS) + 2,)]:
+                if rows == [(len(AGENTS) + self.own_agents + 1,)]:
                     return
                 time.sleep(0.3)
         raise SystemExit(f"agents do not come up; see {self.folder}")
@@ -170,12 +171,21 @@ class Cluster:
                 self.postgres.start()
                 return kind
             case "kill sabotd":
+                before = self.deploys()
                 self.sabotd.end(signal.SIGKILL)
                 self.start_sabotd()
+                if not self.own_agents and self.deploys() != before:
+                    raise SystemExit("a job began again because sabotd was killed")
                 return kind
             case "none":
                 return kind
         return f"{kind} {host}"
+
+    def deploys(self) -> int:
+        """Return how many attempts there have been."""
+        with sabot.connect(self.location) as db:
+            query = "SELECT count(*) FROM sabot_catalog.workflows WHERE name = 'deploy'"
+            return int(db.sql(query).fetchall()[0][0])
 
     def stop(self) -> None:
         """End everything."""
@@ -223,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--own-agents", type=int, default=0, help="agents of sabotd's own beside those on hosts")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     truth = duckdb.connect()
@@ -233,7 +244,7 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)
         certificates(folder, list(network.addresses.values()))
-        cluster = Cluster(network, folder)
+        cluster = Cluster(network, folder, args.own_agents)
         try:
             cluster.start()
             with sabot.connect(cluster.location) as db:
@@ -261,11 +272,15 @@ def play(cluster: Cluster, truth: duckdb.DuckDBPyConnection, rng: random.Random,
     begin = time.monotonic()
     kind = FAULTS[number % len(FAULTS)] if number < len(FAULTS) else rng.choice(FAULTS)
     done: list[str] = []
+    problems: list[SystemExit] = []
     moment = rng.uniform(0, 1.5)
 
     def disturb() -> None:
         time.sleep(moment)
-        done.append(cluster.fault(kind, rng))
+        try:
+            done.append(cluster.fault(kind, rng))
+        except SystemExit as problem:
+            problems.append(problem)
 
     fault = threading.Thread(target=disturb)
     fault.start()
@@ -283,6 +298,8 @@ def play(cluster: Cluster, truth: duckdb.DuckDBPyConnection, rng: random.Random,
         truth.execute("INSERT INTO t SELECT * FROM new_rows")
         time.sleep(rng.uniform(0, 0.3))
     fault.join()
+    if problems:
+        raise problems[0]
     check(cluster.location, truth)
     cluster.await_agents()
     print(f"round {number + 1}: {done[0]}: equal to DuckDB's after {time.monotonic() - begin:.1f} s", flush=True)

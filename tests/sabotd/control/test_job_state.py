@@ -6,7 +6,16 @@ import pytest
 
 from cython_shuffle.frames import MAX_WATERMARK_US
 from sabot.errors import JobError
-from sabotd.agent.messages import EpochDone, FenceReached, SourceDirty, SourcePassed, SplitWatermark, TaskFailed
+from sabotd.agent.messages import (
+    EpochDone,
+    FenceReached,
+    InjectBarrier,
+    SourceDirty,
+    SourcePassed,
+    SplitWatermark,
+    TaskFailed,
+    TaskStanding,
+)
 from sabotd.control.job_state import Completed, Failed, Finished, Inject, JobPhase, JobState
 
 
@@ -188,3 +197,47 @@ def test_reports_of_another_attempt_are_ignored() -> None:
     state.report(passed("s/0", 1, attempt=0), 0.1)
     state.report(done(1), 0.1)
     assert state.completed == 0
+
+
+def standing(task: str, *, injected: int = 0, passed_: int = 0, completed: int = 0) -> TaskStanding:
+    barrier = InjectBarrier("mv:v", 1, injected, {"r": 40 + injected}, ()) if injected else None
+    return TaskStanding(task, barrier, passed(task, passed_, split(task, 50)) if passed_ else None, completed)
+
+
+def test_a_job_taken_over_between_epochs_goes_on_with_the_next() -> None:
+    state = job()
+    tasks = [
+        standing("s/0", injected=7, passed_=7),
+        standing("s/1", injected=7, passed_=7),
+        standing("m/0", completed=7),
+    ]
+    (inject,) = state.resume(tasks, 7, 100.0)
+    assert isinstance(inject, Inject)
+    assert (inject.barrier.epoch, inject.barrier.watermarks_us) == (8, {"r": 50})
+    assert state.phase is JobPhase.RUNNING
+    assert run_epoch(state, 100.1, passed("s/0", 8, split("s/0", 50)), passed("s/1", 8, split("s/1", 50))) == [
+        Completed(8)
+    ]
+
+
+def test_a_barrier_that_had_reached_some_sources_is_sent_again_as_it_was() -> None:
+    state = job()
+    tasks = [
+        standing("s/0", injected=8, passed_=8),
+        standing("s/1", injected=7, passed_=7),
+        standing("m/0", completed=7),
+    ]
+    (again,) = state.resume(tasks, 7, 100.0)
+    assert isinstance(again, Inject)
+    assert (again.barrier.epoch, again.barrier.watermarks_us) == (8, {"r": 48})
+    assert state.report(done(8), 100.1) == []
+    assert state.report(passed("s/1", 8, split("s/1", 50)), 100.1)[0] == Completed(8)
+
+
+def test_an_end_that_nobody_was_there_to_hear_of_is_heard_of() -> None:
+    state = job()
+    final = InjectBarrier("mv:v", 1, 9, {"r": MAX_WATERMARK_US}, (), final=True)
+    tasks = [TaskStanding(t, final, passed(t, 9, finished=True), 0) for t in ("s/0", "s/1")]
+    out = state.resume([*tasks, standing("m/0", completed=9)], 9, 100.0)
+    assert Finished() in out
+    assert state.phase is JobPhase.FINISHED
