@@ -49,7 +49,7 @@ def python_work(name: str, function: object, columns: dict[str, str], *, changes
     if not callable(function) and not callable(getattr(function, "process", None)):
         msg = f"{function!r} of operator {name!r} is neither a function nor has it a method 'process'"
         raise PlanError(msg, hint="def f(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch")
-    return PythonWork(columns, pickled=_pickled(name, function), changes=changes)
+    return PythonWork(columns, pickled=pickled(name, function), changes=changes)
 
 
 def custom_partition(name: str, function: object) -> Custom:
@@ -62,10 +62,11 @@ def custom_partition(name: str, function: object) -> Custom:
     if not callable(function):
         msg = f"{function!r} before operator {name!r} is no function"
         raise PlanError(msg, hint="def f(batch: pyarrow.RecordBatch) -> an array of task indices")
-    return Custom(pickled=_pickled(name, function))
+    return Custom(pickled=pickled(name, function))
 
 
-def _pickled(name: str, function: object) -> bytes:
+def pickled(name: str, function: object) -> bytes:
+    """Return the pickle of (function, the path of its file or None)."""
     import pickle
 
     import cloudpickle  # type: ignore[import-untyped]
@@ -76,14 +77,15 @@ def _pickled(name: str, function: object) -> bytes:
     if by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
-        pickled: bytes = cloudpickle.dumps(function)
+        # the code forgets which file it is from; messages about its lines need to say
+        data: bytes = cloudpickle.dumps((function, getattr(module, "__file__", None)))
     except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
         msg = f"the function of operator {name!r} cannot be pickled: {error}"
         raise PlanError(msg, hint="open files, locks and connections in it, not around it") from error
     finally:
         if by_value:
             cloudpickle.unregister_pickle_by_value(module)
-    return pickled
+    return data
 
 
 def _installed(module: ModuleType) -> bool:

@@ -17,6 +17,7 @@ FORBIDDEN = frozenset(
     {
         "arrow_scan",
         "arrow_scan_dumb",
+        "add_grammar_extension",
         "checkpoint",
         "create_external_resource",
         "current_setting",
@@ -31,6 +32,7 @@ FORBIDDEN = frozenset(
         "duckdb_external_file_cache",
         "duckdb_external_resource_types",
         "duckdb_external_resources",
+        "duckdb_live_query_metrics",
         "duckdb_log_contexts",
         "duckdb_logs",
         "duckdb_logs_parsed",
@@ -58,6 +60,7 @@ FORBIDDEN = frozenset(
         "query_table",
         "register_external_resource",
         "register_external_resource_type",
+        "remove_grammar_extension",
         "seq_scan",
         "truncate_duckdb_logs",
         "which_secret",

@@ -27,8 +27,9 @@ class Python:
     def __init__(self, op: PythonOp) -> None:
         self._op = op
         self._schema = output_schema(op, [])
-        with _Blame(op.name):
-            target = load_function(op.path, op.pickled)
+        self._blame = _Blame(op.name)
+        with self._blame:
+            target, self._blame.file = load_function(op.path, op.pickled)
             if isinstance(target, type):
                 target = target()
         self._process: Callable[[pa.RecordBatch], object] = getattr(target, "process", target)
@@ -41,7 +42,7 @@ class Python:
         """Return what the function gives for `batch`."""
         if not batch.num_rows:
             return []
-        with _Blame(self._op.name):
+        with self._blame:
             given = self._process(batch)
         return self._checked(given)
 
@@ -49,7 +50,7 @@ class Python:
         """Return what the object gives at the end of an epoch."""
         if self._barrier is None:
             return []
-        with _Blame(self._op.name):
+        with self._blame:
             given = self._barrier()
         return self._checked(given)
 
@@ -80,11 +81,12 @@ class Python:
 
 def partition_function(name: str, path: str, pickled: bytes) -> Callable[[pa.RecordBatch], object]:
     """Return the function of a CUSTOM edge; its errors are told with `name` and the line."""
-    with _Blame(name):
-        function = load_function(path, pickled)
+    blame = _Blame(name)
+    with blame:
+        function, blame.file = load_function(path, pickled)
 
     def blamed(batch: pa.RecordBatch) -> object:
-        with _Blame(name):
+        with blame:
             return function(batch)
 
     return blamed
@@ -95,6 +97,8 @@ class _Blame:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.file: str | None = None
+        """Where the code is from, which it does not know itself once it was pickled."""
 
     def __enter__(self) -> None:
         return None
@@ -109,19 +113,25 @@ class _Blame:
         frames = traceback.extract_tb(trace)[1:]
         if frames:
             last = frames[-1]
-            line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
-            where = f" (line {last.lineno} of {last.filename}, in {last.name}{f': {line}' if line else ''})"
+            file = self.file if last.filename == _PICKLED and self.file is not None else last.filename
+            line = (last.line or linecache.getline(file, last.lineno or 0)).strip()
+            where = f" (line {last.lineno} of {file}, in {last.name}{f': {line}' if line else ''})"
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         msg = f"operator {self._name!r} failed: {reason}{where}"
         raise JobError(msg) from error
 
 
-def load_function(path: str, pickled: bytes) -> Any:
-    """Return what a graph names or carries; raises what its import or unpickling raises."""
+_PICKLED = "<dynamic-code>"
+"""What cloudpickle calls the file of all code."""
+
+
+def load_function(path: str, pickled: bytes) -> tuple[Any, str | None]:
+    """Return what a graph names or carries, and the file it was in; raises what its import or unpickling raises."""
     if pickled:
-        return pickle.loads(pickled)  # noqa: S301  the user's own code, let in by sabotd.graphs
+        carried: tuple[Any, str | None] = pickle.loads(pickled)  # noqa: S301  let in by sabotd.graphs
+        return carried
     module, _, name = path.partition(":")
     target: Any = importlib.import_module(module)
     for part in name.split("."):
         target = getattr(target, part)
-    return target
+    return target, None

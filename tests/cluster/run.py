@@ -3,8 +3,8 @@
     python -m tests.cluster.run [--rounds 20] [--seed 1] [--own-agents 0]
 
 Each round inserts rows while one fault happens at a random moment: an agent killed, stopped or cut off, PostgreSQL
-restarted, sabotd killed. After a FLUSH every view must equal DuckDB's answer over all rows so far; and unless sabotd has
-agents of its own, its kill must not have made any job begin again. All links between hosts carry TLS and a token.
+restarted, sabotd killed. After a FLUSH every view must equal DuckDB's answer over all rows so far; and unless sabotd
+has agents of its own, its kill must not have made any job begin again. All links between hosts carry TLS and a token.
 """
 
 from __future__ import annotations

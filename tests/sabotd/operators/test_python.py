@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import cloudpickle
 import pyarrow as pa
 import pytest
 
 from cython_shuffle.frames import Barrier
+from planner.python_function import pickled
 from planner.task_spec import ColumnSpec, PythonOp
 from sabot.errors import JobError
 from sabotd.operators.python import Python
@@ -14,7 +14,7 @@ BATCH = pa.record_batch({"n": pa.array([1, 2], pa.int64()), "t": ["a", "b"]})
 
 
 def operator(function: object, *, weighted: bool = False) -> Python:
-    return Python(PythonOp("op", COLUMNS, pickled=cloudpickle.dumps(function), weighted=weighted))
+    return Python(PythonOp("op", COLUMNS, pickled=pickled("op", function), weighted=weighted))
 
 
 class Keeper:
