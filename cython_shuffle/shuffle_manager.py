@@ -555,7 +555,7 @@ def _resume_writers(registered: _Registered, hold: Hold) -> None:
     for (edge_id, task), place in hold.writers.items():
         if edge_id != registered.edge.info.edge_id:
             continue
-        channels = [c for (up, _), c in registered.outgoing.items() if up == task]
+        channels = dict.fromkeys(c for (up, _), c in registered.outgoing.items() if up == task)
         for channel, sequence in zip(channels, place.sequences, strict=True):
             if isinstance(channel, OutgoingChannel):
                 channel.resume_at(sequence, hold.epoch or 0)
