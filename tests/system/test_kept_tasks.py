@@ -149,7 +149,7 @@ def test_sources_and_sinks_elsewhere_go_on_when_sabotd_was_killed(cluster: Clust
 
 
 def test_agents_give_up_tasks_that_nobody_comes_back_for(database: str, tmp_path: Path) -> None:
-    cluster = Cluster(database, tmp_path, "1s")
+    cluster = Cluster(database, tmp_path, "6s")
     try:
         cluster.join(1)
         cluster.run("CREATE TABLE t (k INT)", "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t")
