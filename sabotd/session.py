@@ -76,9 +76,10 @@ class SqlSession:
                     msg = "views and sinks take the time zone to be UTC"
                     hint = "SET TIME ZONE 'UTC' before, and write AT TIME ZONE where another is meant"
                     raise SqlError(msg, hint=hint, sqlstate="0A000", text=sql)
+                was_there = self._cluster.catalog.get(statement.name) is not None
                 notices = self._cluster.definitions.create(statement, self.settings)
-                if isinstance(statement, CreateView) and statement.materialized:
-                    self._flush_implicitly()
+                if isinstance(statement, CreateView) and statement.materialized and not was_there:
+                    self._await_filling(statement)
                 return Done(_created(statement), notices=notices)
             case Drop():
                 notices = self._cluster.definitions.drop(statement)
@@ -127,6 +128,17 @@ class SqlSession:
     def _flush_implicitly(self) -> None:
         if self.settings.implicit_flush:
             self._cluster.flush(self._cancelled)
+
+    def _await_filling(self, statement: CreateView) -> None:
+        """Wait for a new view's rows, if the session wants that; a cancelled CREATE leaves nothing behind."""
+        try:
+            self._flush_implicitly()
+        except SabotError:
+            if self._cancelled.is_set():
+                kind = "materialized view"
+                drop = Drop(kind, (statement.name,), True, False, statement.text, statement.span)
+                self._cluster.definitions.drop(drop)
+            raise
 
     # -- statements
 

@@ -105,7 +105,9 @@ class LogSourceReader:
 
     def status(self) -> SourceStatus:
         """Return figures."""
-        state = f"reading the snapshot of {self._relation!r}" if self._in_snapshot else ""
+        state = ""
+        if self._in_snapshot:
+            state = f"filling from {self._relation!r}: {self._rows} of {self._subscription.rows} rows"
         return SourceStatus(state, (self._relation,), self._rows, self._bytes)
 
     def wake(self) -> None:

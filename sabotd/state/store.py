@@ -440,13 +440,14 @@ class Store:
             if keep:
                 cursor.kept_from = cursor.position
                 self._log_ends.keep(relation)
+            rows = 0
             con = self._db.duplicate() if snapshot else None
             if con is not None:
                 con.execute("BEGIN")
                 # the transaction's view of the relation is fixed by its first read
-                con.execute(f"SELECT 1 FROM {relation.path} LIMIT 1").fetchall()
+                ((rows,),) = con.execute(f"SELECT count(*) FROM {relation.path}").fetchall()
             epoch = relation.epoch
-        return Subscription(relation, con, cursor, epoch)
+        return Subscription(relation, con, cursor, epoch, rows)
 
     def resume(self, name: str, log_name: str, position: int) -> Subscription:
         """Open a relation's changes from `position` of its log on, without a snapshot.
@@ -462,7 +463,7 @@ class Store:
                 raise SqlError(msg, sqlstate="55000")
             cursor = relation.log.subscribe(position)
             cursor.kept_from = position
-            return Subscription(relation, None, cursor, relation.epoch)
+            return Subscription(relation, None, cursor, relation.epoch, 0)
 
     def finish(self, name: str) -> None:
         """Say that the job behind view `name` has ended: its readers may end too."""
@@ -483,12 +484,14 @@ class Subscription:
     """A snapshot and the cursor that goes on from it. `close` frees both."""
 
     def __init__(
-        self, relation: StoredRelation, con: duckdb.DuckDBPyConnection | None, cursor: LogCursor, epoch: int
+        self, relation: StoredRelation, con: duckdb.DuckDBPyConnection | None, cursor: LogCursor, epoch: int, rows: int
     ) -> None:
         self.relation = relation
         self._con = con
         self.cursor = cursor
         self.epoch = epoch
+        self.rows = rows
+        """How many the snapshot has."""
 
     def snapshot(self, batch_rows: int = 131_072) -> Iterator[pa.RecordBatch]:
         """Give the rows of the snapshot, in the log's schema (weight 1)."""

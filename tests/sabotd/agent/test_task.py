@@ -80,3 +80,18 @@ def test_a_barrier_does_not_cut_a_change_in_two(store: Store) -> None:
     assert first == [(1, 10, 1), (2, 10, 1)]
     assert second == [(1, 10, -1), (1, 20, 1), (2, 10, -1), (2, 20, 1)]
     assert rest == []
+
+
+def test_a_reader_tells_how_much_of_the_snapshot_it_has_read(store: Store) -> None:
+    store.create_table("t", (Field("k", "INTEGER"), Field("v", "INTEGER")), (), "k INTEGER, v INTEGER")
+    store.insert("t", pa.table({"k": range(5000), "v": range(5000)}), ["k", "v"])
+    reader = LogSourceReader(LogSourceOp("t", COLUMNS, weighted=True), store)
+    store.insert("t", pa.table({"k": [1], "v": [1]}), ["k", "v"])
+    assert reader.status().state == "filling from 't': 0 of 5000 rows"
+    got = reader.read(2048, 0.0)
+    assert got is not None
+    assert reader.status().state == f"filling from 't': {got.batch.num_rows} of 5000 rows"
+    while reader.status().state:
+        assert reader.read(2048, 0.0) is not None
+    assert reader.status().rows == 5001
+    reader.close()
