@@ -58,8 +58,9 @@ test-cluster: setup services ## hosts in network namespaces, twenty rounds of fa
 golden: setup ## write the golden plans anew; look at the difference before you commit it
 	$(BIN)/pytest tests/golden --update-golden -p no:randomly
 
-bench: setup ## Nexmark beside DuckDB's batch
+bench: setup ## all Nexmark queries beside DuckDB's batch, then a state that grows to 20 M rows
 	$(BIN)/python bench/nexmark.py
+	$(BIN)/python -m bench.growth
 
 bench-shuffle: setup ## the kernels and the Flight hop
 	$(BIN)/python bench/shuffle.py

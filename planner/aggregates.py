@@ -33,7 +33,8 @@ def mergeable(
     Over retracting input a minimum cannot be taken back (unless the input only ever moves towards it), and neither can
     a floating-point sum: rounding stays behind, and an infinity never leaves. Those are recomputed from the rows.
     """
-    if call.distinct or call.more or call.constants or call.order:
+    # the least of different values is the least of all
+    if (call.distinct and call.function not in ("min", "max")) or call.more or call.constants or call.order:
         return False
     if call.function == "count":
         return True
@@ -51,10 +52,10 @@ def mergeable(
         return False
     if argument_type in FLOATING:
         return not retracting
-    return _sum_type(argument_type) is not None
+    return sum_type(argument_type) is not None
 
 
-def _sum_type(argument_type: str) -> str | None:
+def sum_type(argument_type: str) -> str | None:
     """Return the type in which sums of `argument_type` are exact (DOUBLE: as exact as DuckDB's own)."""
     if argument_type in _SMALL_WHOLE or argument_type in _LARGE_WHOLE:
         return "DECIMAL(38,0)"
@@ -76,24 +77,53 @@ class TwoPhase:
     results: tuple[str, ...]
 
 
-def two_phase(node: Aggregate, *, retracting: bool) -> TwoPhase:
-    """Cut the calls of `node`, all of them mergeable, in two phases."""
-    return _Builder({f.name: f.type for f in schema_of(node.input)}, retracting).build(node)
+def two_phase(node: Aggregate, *, retracting: bool, prefix: str = "__", rows: bool | None = None) -> TwoPhase:
+    """Cut the calls of `node`, all of them mergeable, in two phases.
+
+    The partials' names begin with `prefix`. `rows`: whether ``__rows`` is among them; by default where something reads
+    it, or a group may go.
+    """
+    return _Builder({f.name: f.type for f in schema_of(node.input)}, retracting, prefix).build(node, rows)
+
+
+def presence(flags: tuple[AggCall, ...], *, retracting: bool) -> TwoPhase:
+    """Return the phases of flags (``bool_or`` of a BOOLEAN field, or of any row): whether such a row is there."""
+    items, partials, results = [], [], []
+    if retracting:
+        items.append(f"CAST(sum({WEIGHT}) AS BIGINT) AS {quote(ROWS)}")
+        partials.append(PartialColumn(ROWS, "BIGINT", "sum"))
+    for i, flag in enumerate(flags):
+        name = f"__s{i}"
+        condition = quote(flag.argument) if flag.argument is not None else "true"
+        if retracting:
+            items.append(f"coalesce(CAST(sum({WEIGHT}) FILTER (WHERE {condition}) AS BIGINT), 0) AS {quote(name)}")
+            partials.append(PartialColumn(name, "BIGINT", "sum"))
+        else:
+            items.append(f"max(CASE WHEN {condition} THEN 1 ELSE 0 END) AS {quote(name)}")
+            partials.append(PartialColumn(name, "INTEGER", "max"))
+        results.append(f"{quote(name)} > 0 AS {quote(flag.name)}")
+    return TwoPhase(tuple(items), tuple(partials), tuple(results))
 
 
 class _Builder:
     """Collects partial columns; equal ones are computed once."""
 
-    def __init__(self, types: dict[str, str], retracting: bool) -> None:
+    def __init__(self, types: dict[str, str], retracting: bool, prefix: str) -> None:
         self._types = types
         self._retracting = retracting
+        self._prefix = prefix
         self._by_sql: dict[str, PartialColumn] = {}
 
-    def build(self, node: Aggregate) -> TwoPhase:
-        rows = f"CAST(sum({WEIGHT}) AS BIGINT)" if self._retracting else "count(*)"
-        if self._retracting and not node.keys:
-            rows = f"coalesce({rows}, 0)"
-        self._by_sql[rows] = PartialColumn(ROWS, "BIGINT", "sum")
+    def build(self, node: Aggregate, rows: bool | None) -> TwoPhase:
+        if rows is None:
+            # without it a maximum that stands still changes nothing in the state
+            counted = any(c.function == "count" and c.argument is None and c.filter is None for c in node.calls)
+            rows = self._retracting or not node.keys or not node.calls or counted
+        if rows:
+            sql = f"CAST(sum({WEIGHT}) AS BIGINT)" if self._retracting else "count(*)"
+            if self._retracting and not node.keys:
+                sql = f"coalesce({sql}, 0)"
+            self._by_sql[sql] = PartialColumn(ROWS, "BIGINT", "sum")
         results = tuple(f"{self._result(call)} AS {quote(call.name)}" for call in node.calls)
         items = tuple(f"{sql} AS {quote(column.name)}" for sql, column in self._by_sql.items())
         return TwoPhase(items, tuple(self._by_sql.values()), results)
@@ -111,9 +141,9 @@ class _Builder:
             sql = f"{call.function}({argument}){where}"
             return _cast(self._partial(sql, type_text, call.function), type_text, target)
         total, count = self._sum(call), self._count(call)
-        sum_type = _sum_type(self._types[call.argument or ""]) or ""
+        exact = sum_type(self._types[call.argument or ""]) or ""
         if call.function == "sum":
-            value = _cast(total, sum_type, target)
+            value = _cast(total, exact, target)
         else:
             value = _cast(f"CAST({total} AS DOUBLE) / {count}", "DOUBLE", target)
         # no row that counts: NULL, as SQL has it
@@ -136,19 +166,19 @@ class _Builder:
 
     def _sum(self, call: AggCall) -> str:
         argument, type_text = self._argument(call)
-        sum_type = _sum_type(type_text) or ""
+        exact = sum_type(type_text) or ""
         if type_text == "BOOLEAN":
             argument, type_text = f"CAST({argument} AS INTEGER)", "INTEGER"
         if self._retracting:
             # the product in a type that holds it: BIGINT for what fits 32 bits, else 128 bits
-            wide = "BIGINT" if type_text in _SMALL_WHOLE else "HUGEINT" if type_text in _LARGE_WHOLE else sum_type
+            wide = "BIGINT" if type_text in _SMALL_WHOLE else "HUGEINT" if type_text in _LARGE_WHOLE else exact
             argument = f"CAST({argument} AS {wide}) * {WEIGHT}"
-        zeroed = f"CAST(coalesce(sum({argument}){_filter(call)}, 0) AS {sum_type})"
-        return self._partial(zeroed, sum_type, "sum")
+        zeroed = f"CAST(coalesce(sum({argument}){_filter(call)}, 0) AS {exact})"
+        return self._partial(zeroed, exact, "sum")
 
     def _partial(self, sql: str, type_text: str, merge: str) -> str:
         if sql not in self._by_sql:
-            self._by_sql[sql] = PartialColumn(f"__p{len(self._by_sql)}", type_text, merge)
+            self._by_sql[sql] = PartialColumn(f"{self._prefix}p{len(self._by_sql)}", type_text, merge)
         return quote(self._by_sql[sql].name)
 
 

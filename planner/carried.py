@@ -83,6 +83,21 @@ def only_renames(node: Project | Filter | Window | Unnest) -> bool:
     return isinstance(node, Project) and all(renamed_field(e.expr) is not None for e in node.exprs)
 
 
+def passed_fields(node: LogicalNode, boundary: LogicalNode) -> tuple[str, ...]:
+    """Return the fields of `boundary` that a chain passes on as those of `node`, or nothing if it does more."""
+    chain = []
+    while node != boundary:
+        if not isinstance(node, Project) or not only_renames(node):
+            return ()
+        chain.append(node)
+        node = node.input
+    fields = [e.name for e in chain[0].exprs] if chain else []
+    for step in chain:
+        by = {e.name: renamed_field(e.expr) or "" for e in step.exprs}
+        fields = [by[f] for f in fields]
+    return tuple(fields)
+
+
 def is_identity(node: LogicalNode, boundary: LogicalNode) -> bool:
     """Whether the chain passes every field on under its own name."""
     while node != boundary:

@@ -26,6 +26,7 @@ from planner.logical import (
 from planner.render import render
 from planner.stream_node import StreamNode
 from planner.task_spec import (
+    BestRowsOp,
     CloseOverOp,
     CloseRecomputeOp,
     CloseSessionsOp,
@@ -37,9 +38,11 @@ from planner.task_spec import (
     PythonOp,
     RecomputeOp,
     SinkOp,
+    SortKey,
     SourceOp,
     SqlOp,
     TemporalJoinOp,
+    TopNOp,
 )
 from planner.tree import children, consumer_counts
 from sabot.ids import OperatorId
@@ -231,6 +234,11 @@ def _details(node: StreamNode) -> list[str]:
             return [sql]
         case CloseRecomputeOp(sql=sql, close_columns=closes):
             return [sql, f"closed by {' and '.join(closes)}"]
+        case TopNOp(keys=keys, function=function, limit=limit, order=order, condition_sql=condition):
+            by = f" by {_sorted(order)}" if order else ""
+            return [f"{function} <= {limit}{by}{_of(keys)}" + (f" and {condition}" if condition else "")]
+        case BestRowsOp(keys=keys, lead=lead, limit=limit):
+            return [f"best {limit} by {_sorted((lead,))}{_of(keys)}"]
         case FinalAggOp(result_sql=results, close_column=close):
             shown = [f"result {', '.join(results)}"] if results else []
             return shown + ([f"closed by {close}"] if close else [])
@@ -242,6 +250,14 @@ def _details(node: StreamNode) -> list[str]:
             return [f"on {pairs or 'true'}" + (f" and {residual}" if residual else "")]
         case _:
             return []
+
+
+def _sorted(order: tuple[SortKey, ...]) -> str:
+    return ", ".join(f"{key.name}{' desc' if key.descending else ''}" for key in order)
+
+
+def _of(keys: tuple[str, ...]) -> str:
+    return f" of each {', '.join(keys)}" if keys else ""
 
 
 def _task_lines(chained: ChainedGraph) -> list[str]:

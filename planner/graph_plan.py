@@ -34,7 +34,9 @@ from planner.stream_node import (
     StreamInput,
     StreamNode,
     column_specs,
+    sink_op,
     travelling,
+    view_operator,
 )
 from planner.streaming_plan import StreamPlanner
 from planner.task_spec import PythonOp, SqlOp, UnionOp
@@ -219,7 +221,7 @@ class GraphPlanner:
         """Add a sink that writes to a connector."""
         (above,) = self._inputs(op)
         requires = self._usable(op, 0, above)
-        made = StreamPlanner.sink_operator(above, target)
+        made = sink_op(above, target)
         if above.retracting and target.connector not in ORDERLESS_CONNECTORS and op.parallelism > 1:
             keys = above.stream_key or ()
             if not keys:
@@ -246,7 +248,7 @@ class GraphPlanner:
         if op.parallelism != 1:
             msg = f"operator {op.name!r} keeps a view and has one task, not {op.parallelism}"
             raise PlanError(msg)
-        self._add(op, StreamPlanner.view_operator(above, relation))
+        self._add(op, view_operator(above, relation))
 
     def finish(self, relation: str) -> PlannedJob:
         """Return the job; its output is the view's, or what the first sink writes."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from planner.task_spec import (
+    BestRowsOp,
     CloseFilterOp,
     CloseOverOp,
     CloseRecomputeOp,
@@ -28,6 +29,7 @@ from planner.task_spec import (
     SqlOp,
     TaskSpec,
     TemporalJoinOp,
+    TopNOp,
     UnionOp,
     UpsertOp,
 )
@@ -60,13 +62,13 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return pa.schema([*columns_schema(op.keys), *partials])
         case FinalAggOp():
             return _weighted(op.columns, op.close_column is None)
-        case RecomputeOp() | UpsertOp():
+        case RecomputeOp() | TopNOp() | UpsertOp():
             return _weighted(op.columns, weighted=True)
         case JoinOp():
             return _weighted(op.columns, any(op.weighted))
         case TemporalJoinOp():
             return _weighted(op.columns, op.weighted[0])
-        case CloseFilterOp() | CloseOverOp() | CloseRecomputeOp() | CloseSessionsOp():
+        case CloseFilterOp() | CloseOverOp() | CloseRecomputeOp() | CloseSessionsOp() | BestRowsOp():
             return columns_schema(op.columns)
         case MaterializeOp() | SinkOp():
             return pa.schema([])

@@ -52,6 +52,8 @@ class OperatorType(enum.Enum):
     FINAL_AGG = "final_agg"
     RECOMPUTE = "recompute"
     TEMPORAL_JOIN = "temporal_join"
+    TOP_N = "top_n"
+    BEST_ROWS = "best_rows"
     CLOSE_FILTER = "close_filter"
     CLOSE_OVER = "close_over"
     CLOSE_RECOMPUTE = "close_recompute"

@@ -95,10 +95,19 @@ def session_column(i: int) -> str:
 
 def ties(node: Over, over: OverCall, beside: tuple[str, ...] = ()) -> str:
     """Return the order of a call's rows in which none is left open."""
+    order = order_sql((*over.call.order, *_rest(node, over)))
+    return ", ".join([p for p in (order, *beside) if p])
+
+
+def ranking_order(node: Over, over: OverCall) -> tuple[OrderBy, ...]:
+    """Return the order of a call that ranks rows, with what settles ties where rows have a place each."""
     order = over.call.order
-    known = {o.field for o in order} | set(node.partition)
-    rest = tuple(OrderBy(f.name) for f in schema_of(node.input) if f.name not in known)
-    return ", ".join([p for p in (order_sql((*order, *rest)), *beside) if p])
+    return (*order, *_rest(node, over)) if over.call.function in _ROW_BY_ROW else order
+
+
+def _rest(node: Over, over: OverCall) -> tuple[OrderBy, ...]:
+    known = {o.field for o in over.call.order} | set(node.partition)
+    return tuple(OrderBy(f.name) for f in schema_of(node.input) if f.name not in known)
 
 
 def _over(node: Over, over: OverCall, beside: tuple[str, ...]) -> str:
@@ -106,8 +115,7 @@ def _over(node: Over, over: OverCall, beside: tuple[str, ...]) -> str:
     fields = schema_of(node.input)
     types = {f.name: f.type for f in fields}
     order = call.order
-    known = {o.field for o in order} | set(node.partition)
-    rest = tuple(OrderBy(f.name) for f in fields if f.name not in known)
+    rest = _rest(node, over)
     rows = over.frame.upper().startswith("ROWS")
     session = session_gap(over)
     inside: tuple[OrderBy, ...] = ()

@@ -11,6 +11,7 @@ from planner.rules.fold_constants import fold_constants
 from planner.rules.merge_projects import merge_projects
 from planner.rules.prune_columns import prune_columns
 from planner.rules.push_filters import push_filters
+from planner.rules.rank_own_extreme import rank_own_extreme
 from planner.rules.unify_scans import unify_scans
 from sabot.errors import PlanError
 
@@ -22,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     fold_constants,
     push_filters,
     merge_projects,
+    rank_own_extreme,
     prune_columns,
     merge_projects,
 )

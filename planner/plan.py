@@ -12,7 +12,7 @@ from planner.explain import Counts, explain_job
 from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
 from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, schema_of
 from planner.optimizer import optimize
-from planner.stream_node import SinkTarget, StreamNode
+from planner.stream_node import SinkTarget, StreamNode, view_operator
 from planner.streaming_plan import StreamPlanner
 from planner.task_spec import (
     EdgeOutput,
@@ -122,7 +122,7 @@ class _Job:
         if self._close is not None:
             rows = self._planner.hold_back(rows, self._close)
             rows = self._planner.project(rows, self._fields)
-        end = self._planner.view_operator(rows, relation) if sink is None else self._planner.sink(rows, sink)
+        end = view_operator(rows, relation) if sink is None else self._planner.sink(rows, sink)
         operators = number(end)
         job_graph = build_job_graph(operators, self._max_parallelism)
         execution_graph = job_graph.to_execution_graph()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from planner.carried import StreamKey
 from planner.changelog import Changelog, Monotone
-from planner.distribution import Distribution
+from planner.distribution import Distribution, Single
 from planner.render import motion_type
-from planner.task_spec import Columns, ColumnSpec, Operator
+from planner.task_spec import Columns, ColumnSpec, MaterializeOp, Operator, SinkOp
 from sabot.ids import WEIGHT
 from sabot.schema import Schema
 
@@ -80,3 +80,24 @@ def travelling(schema: Schema, *, weighted: bool) -> Columns:
 def partition_bounds(options: Mapping[str, str]) -> tuple[str, ...]:
     """Return where the ranges of a sink that is partitioned by range begin, the first left out."""
     return tuple(b.strip() for b in options.get("partition_bounds", "").split(",") if b.strip())
+
+
+def sink_op(node: StreamNode, target: SinkTarget) -> SinkOp:
+    """Return what writes the rows of `node` to `target`."""
+    columns = column_specs(node.schema)
+    return SinkOp(target.relation, target.connector, dict(target.options), target.format, columns, node.retracting)
+
+
+def view_operator(node: StreamNode, relation: str) -> StreamNode:
+    """Return the operator that keeps the rows of `node` as view `relation`."""
+    return StreamNode(
+        MaterializeOp(relation, column_specs(node.schema), node.retracting, node.stream_key or ()),
+        (StreamInput(node, Single()),),
+        node.schema,
+        node.changelog,
+        node.stream_key,
+        Single(),
+        1,
+        pinned=True,
+        stateful=True,
+    )

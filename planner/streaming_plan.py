@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from planner.aggregates import by_order, key_columns, mergeable, monotone_result, two_phase, whole_rows_sql
-from planner.carried import carried, is_identity, only_renames, result_distribution, still_monotone
+from planner.aggregates import (
+    TwoPhase,
+    by_order,
+    key_columns,
+    mergeable,
+    monotone_result,
+    two_phase,
+    whole_rows_sql,
+)
+from planner.carried import carried, is_identity, only_renames, passed_fields, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
 from planner.closing_plan import closed_windows, joined_distribution, told_in_turn
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
@@ -25,7 +33,6 @@ from planner.logical import (
     LogicalNode,
     Over,
     Project,
-    Relation,
     RelationKind,
     Scan,
     Sessions,
@@ -37,7 +44,8 @@ from planner.logical import (
 )
 from planner.panes import partial_sql
 from planner.render import as_declared, render
-from planner.rules.prune_columns import watermark_columns
+from planner.source_op import source_op, watermark_sql
+from planner.split_distinct import SplitDistinct, split_distinct
 from planner.sql import select_sql
 from planner.stream_node import (
     ORDERLESS_CONNECTORS,
@@ -47,28 +55,26 @@ from planner.stream_node import (
     StreamNode,
     column_specs,
     partition_bounds,
+    sink_op,
     travelling,
 )
 from planner.task_spec import (
     CloseFilterOp,
     CloseSessionsOp,
-    ColumnSpec,
     FinalAggOp,
     JoinOp,
     LogSourceOp,
-    MaterializeOp,
     PartialAggOp,
     RecomputeOp,
-    SinkOp,
-    SourceOp,
     SqlOp,
+    TopNOp,
     UnionOp,
     UpsertOp,
 )
 from planner.timeline_sql import sessions_sql, timeline_sql
+from planner.top_n import TopN, best_rows_op, place_is_read, top_n, top_n_op
 from planner.tree import consumer_counts, unique_nodes
 from planner.versioned_joins import asof_join, temporal_join
-from sabot.errors import PlanError
 from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import Field, Schema, quote
 
@@ -102,6 +108,7 @@ class StreamPlanner:
         self._inputs = dict(inputs or {})
         self._asked_broadcast = broadcast
         self._narrowed: dict[int, StreamNode] = {}
+        self._root = root
         self._consumers = consumer_counts(root)
         # what is there when a view is made counts as there before: both snapshots are of the first epoch
         self._whole_snapshots = any(isinstance(n, Join) and n.temporal for n in unique_nodes(root))
@@ -122,7 +129,12 @@ class StreamPlanner:
         if id(rows) not in self._unweighted:
             names = ", ".join(quote(f.name) for f in rows.schema)
             self._unweighted[id(rows)] = StreamNode(
-                SqlOp(f"SELECT {names} FROM input", column_specs(rows.schema), drops_weight=True),
+                SqlOp(
+                    f"SELECT {names} FROM input",
+                    column_specs(rows.schema),
+                    drops_weight=True,
+                    passed=tuple(f.name for f in rows.schema),
+                ),
                 (StreamInput(rows, AnyDistribution()),),
                 rows.schema,
                 Changelog.APPEND_ONLY,
@@ -168,7 +180,7 @@ class StreamPlanner:
         if key is not None and not set(key) <= {f.name for f in fields}:
             key = None
         if relation.kind is not RelationKind.SOURCE:
-            watermark = self._watermark_of(relation, fields)
+            watermark = watermark_sql(relation, fields, watermarks=self._watermarks)
             op = LogSourceOp(
                 relation.name,
                 column_specs(fields),
@@ -188,7 +200,7 @@ class StreamPlanner:
                 pinned=True,
             )
         rows = StreamNode(
-            self._source_op(relation, fields, judge=len(fields) < len(node.fields)),
+            source_op(relation, fields, watermarks=self._watermarks, judge=len(fields) < len(node.fields)),
             (),
             node.fields,
             Changelog.RETRACT if relation.changes else Changelog.APPEND_ONLY,
@@ -222,33 +234,6 @@ class StreamPlanner:
         """Return what `node` only drops columns of: a statement that reads by name needs no other before it."""
         return self._narrowed.get(id(node), node)
 
-    def _watermark_of(self, relation: Relation, fields: Schema) -> str | None:
-        """Return the watermark's expression, where the query waits for it and its columns are read."""
-        if not self._watermarks or relation.watermark is None:
-            return None
-        read = {f.name for f in fields}
-        return relation.watermark.expression if set(watermark_columns(relation)) <= read else None
-
-    def _source_op(self, relation: Relation, fields: Schema, *, judge: bool) -> SourceOp:
-        if relation.connector is None:
-            msg = f"source {relation.name!r} has no connector"
-            raise PlanError(msg)
-        names = {f.name for f in fields}
-        return SourceOp(
-            relation.name,
-            relation.connector,
-            dict(relation.options),
-            relation.format,
-            # as declared: a connector reads JSON otherwise than text
-            tuple(ColumnSpec(f.name, f.type) for f in fields),
-            tuple(ColumnSpec(f.name, f.type) for f in relation.schema),
-            watermark_sql=self._watermark_of(relation, fields),
-            judge_lateness=judge,
-            include=tuple((kind, name) for kind, name in relation.include if name in names),
-            changes=relation.changes,
-            key=relation.stream_key if relation.changes else (),
-        )
-
     def _boundary(self, node: LogicalNode) -> LogicalNode:
         """Return the node below a stateless chain whose rows are the chain's ``input``."""
         while isinstance(node, Project | Filter | Window | Unnest) and node not in self._planned:
@@ -269,9 +254,14 @@ class StreamPlanner:
         key, distribution = carried(node, boundary, below.stream_key, self._after_any(below))
         fields = schema_of(node)
         weighted = below.retracting and not below.inserts_only
-        sql = select_sql(node, lambda n: n == boundary, weighted=weighted)
+        passed = passed_fields(node, boundary)
         return StreamNode(
-            SqlOp(sql, travelling(fields, weighted=weighted), drops_weight=below.retracting and not weighted),
+            SqlOp(
+                select_sql(node, lambda n: n == boundary, weighted=weighted),
+                travelling(fields, weighted=weighted),
+                drops_weight=below.retracting and not weighted,
+                passed=(*passed, WEIGHT) if passed and weighted else passed,
+            ),
             (StreamInput(self._wide(below), AnyDistribution()),),
             fields,
             Changelog.RETRACT if weighted else Changelog.APPEND_ONLY,
@@ -300,7 +290,9 @@ class StreamPlanner:
 
         if all(fits(call) for call in node.calls):
             return self._two_phase(node, boundary, below, monotone)
-        return self._recompute(node)
+        # what is told when its window closes is kept no longer than that, as rows
+        split = split_distinct(node, fits, retracting=weighted) if node.close_column is None else None
+        return self._recompute(node) if split is None else self._by_values(node, split)
 
     def _keyed(self, keys: tuple[str, ...], provided: Distribution, parallelism: int) -> tuple[Distribution, int]:
         """Return what grouping by `keys` requires, and its parallelism."""
@@ -313,35 +305,58 @@ class StreamPlanner:
     ) -> StreamNode:
         weighted = below.retracting and not below.inserts_only
         phases = two_phase(node, retracting=weighted)
+        partial = self._partial(node, phases, boundary, below)
+        final = self._final(node, phases, (partial,))
+        on_update = node.close_column is None
+        return replace(
+            final,
+            monotone=monotone_result(node, retracting=weighted, below=monotone) if on_update else None,
+            inserts_only=on_update and not weighted and bool(node.keys) and not node.calls,
+        )
+
+    def _partial(self, node: Aggregate, phases: TwoPhase, boundary: LogicalNode, below: StreamNode) -> StreamNode:
+        """Return the operator that aggregates the rows of `below` where they are."""
+        weighted = below.retracting and not below.inserts_only
         keys = key_columns(node)
-        sql = partial_sql(node, phases, lambda n: n == boundary, weighted=weighted)
         _, distribution = carried(node.input, boundary, None, self._after_any(below))
-        kept = renamed(distribution, {k: k for k in node.keys})
-        partial = StreamNode(
-            PartialAggOp(sql, keys, phases.partials),
+        return StreamNode(
+            PartialAggOp(partial_sql(node, phases, lambda n: n == boundary, weighted=weighted), keys, phases.partials),
             (StreamInput(self._wide(below), AnyDistribution()),),
             (*(Field(c.name, c.type) for c in keys), *(Field(p.name, p.type) for p in phases.partials)),
             Changelog.PARTIAL,
             None,
-            kept,
+            renamed(distribution, {k: k for k in node.keys}),
             self._spread(below),
             stateful=True,
         )
-        requires, parallelism = self._keyed(node.keys, partial.distribution, self._parallelism)
+
+    def _final(self, node: Aggregate, phases: TwoPhase, partials: tuple[StreamNode, ...]) -> StreamNode:
+        """Return the operator that merges `partials`, all of one schema."""
         fields = schema_of(node)
-        on_update = node.close_column is None
+        first = partials[0].distribution
+        requires, parallelism = self._keyed(node.keys, first, self._parallelism)
         return StreamNode(
-            FinalAggOp(keys, phases.partials, phases.results, column_specs(fields), node.close_column),
-            (StreamInput(partial, requires),),
+            FinalAggOp(key_columns(node), phases.partials, phases.results, column_specs(fields), node.close_column),
+            tuple(StreamInput(partial, requires) for partial in partials),
             fields,
-            Changelog.RETRACT if on_update else Changelog.APPEND_ONLY,
+            Changelog.RETRACT if node.close_column is None else Changelog.APPEND_ONLY,
             node.keys,
-            result_distribution(requires, kept, parallelism),
+            result_distribution(requires, first if len(partials) == 1 else AnyDistribution(), parallelism),
             parallelism,
             stateful=True,
-            monotone=monotone_result(node, retracting=weighted, below=monotone) if on_update else None,
-            inserts_only=on_update and not weighted and bool(node.keys) and not node.calls,
         )
+
+    def _by_values(self, node: Aggregate, split: SplitDistinct) -> StreamNode:
+        """An aggregate over DISTINCT values: see :mod:`planner.split_distinct`."""
+        # every level reads the same rows: they are made once
+        below = self.plan(node.input)
+        partials = [self._partial(split.rows, split.row_phases, node.input, below)]
+        for level in split.levels:
+            apart = self._partial(level.values, level.value_phases, node.input, below)
+            values = self._final(level.values, level.value_phases, (apart,))
+            partials.append(self._partial(level.groups, level.group_phases, level.values, values))
+        whole = TwoPhase((), split.partials, split.results)
+        return self._final(node, whole, tuple(partials))
 
     def _recompute(self, node: Aggregate) -> StreamNode:
         below = self._rows(node.input)
@@ -461,25 +476,43 @@ class StreamPlanner:
 
     def _over(self, node: Over) -> StreamNode:
         below = self._rows(node.input)
+        closing = node.close_order is not None or node.close_column is not None
+        ranking = None if below.retracting or closing else top_n(node)
+        if ranking is not None:
+            below = self._best_rows(node, ranking, below)
         provided = self._after_any(below)
         requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
-        fields, kept = schema_of(node), renamed(provided, {k: k for k in node.partition})
-        given, distribution = (StreamInput(below, requires),), result_distribution(requires, kept, parallelism)
-        if node.close_order is not None:
-            return told_in_turn(node, node.close_order, given, distribution, parallelism)
-        if node.close_column is not None:
-            close = (node.close_column,)
-            return closed_windows(given, close, over_sql(node), fields, below.stream_key, distribution, parallelism)
+        if closing:
+            return self._closing_over(node, below, requires, parallelism)
+        fields, key = schema_of(node), below.stream_key
+        op: RecomputeOp | TopNOp
+        if ranking is None:
+            op = RecomputeOp((column_specs(below.schema),), (node.partition,), over_sql(node), column_specs(fields))
+        else:
+            shown = place_is_read(self._root, node, ranking)
+            op, fields = top_n_op(node, ranking, shown=shown)
+            by_place = ranking.stream_key(node.partition, shown=shown)
+            key = key if by_place is None else by_place
         return StreamNode(
-            RecomputeOp((column_specs(below.schema),), (node.partition,), over_sql(node), column_specs(fields)),
-            given,
+            op,
+            (StreamInput(below, requires),),
             fields,
             Changelog.RETRACT,
-            below.stream_key,
-            distribution,
+            key,
+            result_distribution(requires, renamed(provided, {k: k for k in node.partition}), parallelism),
             parallelism,
             stateful=True,
         )
+
+    def _closing_over(self, node: Over, below: StreamNode, requires: Distribution, parallelism: int) -> StreamNode:
+        """Functions over windows that are told once, when nothing changes them any more."""
+        kept = renamed(self._after_any(below), {k: k for k in node.partition})
+        given, distribution = (StreamInput(below, requires),), result_distribution(requires, kept, parallelism)
+        if node.close_order is not None:
+            return told_in_turn(node, node.close_order, given, distribution, parallelism)
+        close = (node.close_column or "",)
+        sql, fields = over_sql(node), schema_of(node)
+        return closed_windows(given, close, sql, fields, below.stream_key, distribution, parallelism)
 
     def _timeline(self, node: Timeline) -> StreamNode:
         """Sessions and filled gaps: a partition that changes is gone through anew, or once its sessions have closed."""
@@ -510,6 +543,21 @@ class StreamPlanner:
             result_distribution(requires, kept, parallelism),
             parallelism,
             stateful=True,
+        )
+
+    def _best_rows(self, node: Over, ranking: TopN, below: StreamNode) -> StreamNode:
+        """Return what leaves rows out where they are, before they are ranked."""
+        op = best_rows_op(node, ranking)
+        if op is None:
+            return below
+        return StreamNode(
+            op,
+            (StreamInput(below, AnyDistribution()),),
+            below.schema,
+            Changelog.APPEND_ONLY,
+            below.stream_key,
+            self._after_any(below),
+            self._spread(below),
         )
 
     def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
@@ -586,41 +634,17 @@ class StreamPlanner:
         kept = {f.name: f.name for f in fields}
         key = node.stream_key if node.stream_key is not None and set(node.stream_key) <= set(kept) else None
         return StreamNode(
-            SqlOp(f"SELECT {', '.join(names)} FROM input", travelling(fields, weighted=node.retracting)),
+            SqlOp(
+                f"SELECT {', '.join(names)} FROM input",
+                travelling(fields, weighted=node.retracting),
+                passed=(*kept, WEIGHT) if node.retracting else tuple(kept),
+            ),
             (StreamInput(node, AnyDistribution()),),
             fields,
             node.changelog,
             key,
             renamed(self._after_any(node), kept),
             self._spread(node),
-        )
-
-    @staticmethod
-    def view_operator(node: StreamNode, relation: str) -> StreamNode:
-        """Return the operator that keeps the rows of `node` as view `relation`."""
-        op = MaterializeOp(relation, column_specs(node.schema), node.retracting, node.stream_key or ())
-        return StreamNode(
-            op,
-            (StreamInput(node, Single()),),
-            node.schema,
-            node.changelog,
-            node.stream_key,
-            Single(),
-            1,
-            pinned=True,
-            stateful=True,
-        )
-
-    @staticmethod
-    def sink_operator(node: StreamNode, target: SinkTarget) -> SinkOp:
-        """Return what writes the rows of `node` to `target`."""
-        return SinkOp(
-            target.relation,
-            target.connector,
-            dict(target.options),
-            target.format,
-            column_specs(node.schema),
-            node.retracting,
         )
 
     def sink(self, node: StreamNode, target: SinkTarget) -> StreamNode:
@@ -639,7 +663,7 @@ class StreamPlanner:
             names = {f.name for f in node.schema}
             requires = Hash(key if key and names.issuperset(key) else node.stream_key)
         return StreamNode(
-            self.sink_operator(node, target),
+            sink_op(node, target),
             (StreamInput(node, requires),),
             node.schema,
             node.changelog,

@@ -66,12 +66,14 @@ class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
     """Stateless: one SELECT per batch over ``input`` (filters, projections, windows, fused).
 
     Output: exactly `columns`; on a stream with retractions ``__weight`` (INTEGER) is the last of them, unless
-    `drops_weight`: the plan knows that every weight is 1.
+    `drops_weight`: the plan knows that every weight is 1. If `passed` is not empty the statement only renames, sorts
+    and leaves out: each output column is the input's column of that name.
     """
 
     sql: str
     columns: Columns
     drops_weight: bool = False
+    passed: tuple[str, ...] = ()
 
 
 class UnionOp(msgspec.Struct, frozen=True, tag="union"):
@@ -134,6 +136,43 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
     sql: str
     columns: Columns
     ordered: bool = False
+
+
+class SortKey(msgspec.Struct, frozen=True):
+    """A column to sort by."""
+
+    name: str
+    descending: bool = False
+    nulls_first: bool = False
+
+
+class TopNOp(msgspec.Struct, frozen=True, tag="top_n"):
+    """Keeps the first `limit` places of each key of an append-only input, by `function` over `order`.
+
+    `function`: row_number, rank or dense_rank. Output: `inputs`, then the place as `place` (BIGINT) if that is
+    shown, and ``__weight``; of these only the rows for which `condition_sql` holds.
+    """
+
+    inputs: Columns
+    keys: tuple[str, ...]
+    function: str
+    order: tuple[SortKey, ...]
+    limit: int
+    columns: Columns
+    place: str | None = None
+    condition_sql: str | None = None
+
+
+class BestRowsOp(msgspec.Struct, frozen=True, tag="best_rows"):
+    """Before a `TopNOp`, where the rows are: leaves out what is worse than the `limit` best of its key in an epoch.
+
+    By `lead` alone, the first column of the order. Output: exactly `columns`.
+    """
+
+    columns: Columns
+    keys: tuple[str, ...]
+    lead: SortKey
+    limit: int
 
 
 class JoinOp(msgspec.Struct, frozen=True, tag="join"):
@@ -285,6 +324,8 @@ Operator: TypeAlias = (
     | PartialAggOp
     | FinalAggOp
     | RecomputeOp
+    | TopNOp
+    | BestRowsOp
     | JoinOp
     | TemporalJoinOp
     | CloseFilterOp

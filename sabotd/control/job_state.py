@@ -2,7 +2,7 @@
 
 Epochs are cut one at a time: the next barrier goes out when the last one has arrived everywhere and its interval is
 over, and only if a source has something that waits for it. So an idle job costs nothing, and under load epochs get
-longer by themselves.
+longer by themselves: a barrier costs a look at the state, which is worth more rows the longer it takes.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class Failed:
     error: Mapping[str, Any]
 
 
+_BUSY = 3
+"""Between barriers lies this many times what the last epoch took from its barrier on."""
+_LONGEST = 10
+"""... but no more than this many of the job's intervals."""
 _LIVE = (JobPhase.RUNNING, JobPhase.DEPLOYING, JobPhase.RECOVERING)
 
 Instruction: TypeAlias = Inject | Completed | Finished | Broken | Failed
@@ -116,6 +120,7 @@ class JobState:
     bad_records: int = 0
     watermarks_us: dict[str, int | None] = field(default_factory=dict)
     _last_barrier_at: float = 0.0
+    _took_s: float = 0.0
     _dirty: bool = True
     _urgent: bool = False  # somebody waits for the next epoch: it need not be a whole interval away
     _final: bool = False
@@ -162,14 +167,21 @@ class JobState:
             self.phase = JobPhase.FINISHED
             return [Finished()]
         if self.epoch > completed and last is not None:
-            again = [Inject(last), *self._advance()]
+            again = [Inject(last), *self._advance(now)]
         return [*again, *self.tick(now)]
 
     def due(self) -> float | None:
         """Return when `tick` has something to do, None for: not before a report comes."""
         if self.phase is not JobPhase.RUNNING or self.epoch > self.completed or not self._dirty:
             return None
-        return self._last_barrier_at + (0.0 if self._urgent else self.interval_s)
+        return self._last_barrier_at + (0.0 if self._urgent else self._interval())
+
+    def _interval(self) -> float:
+        """Return the time between barriers: longer where an epoch takes long, for each looks at the state anew.
+
+        A task that is behind so spends at most a third of its time on what an epoch costs however few its rows are.
+        """
+        return max(self.interval_s, min(_BUSY * self._took_s, _LONGEST * self.interval_s))
 
     def tick(self, now: float) -> list[Instruction]:
         """Send the next barrier if it is time."""
@@ -259,7 +271,7 @@ class JobState:
                 self.phase = JobPhase.FAILED
                 self.error = str(report.error["message"])
                 return [Failed(report.error)]
-        return [*self._advance(), *self.tick(now)]
+        return [*self._advance(now), *self.tick(now)]
 
     def _take_passed(self, report: SourcePassed) -> None:
         self._figures[report.task_id] = (report.rows, report.bytes, report.bad_records)
@@ -282,10 +294,11 @@ class JobState:
         if fence.epoch > self.epoch:
             self._dirty = self._urgent = True
 
-    def _advance(self) -> list[Instruction]:
+    def _advance(self, now: float) -> list[Instruction]:
         if self.epoch == self.completed or len(self._passed) < len(self.sources) or self._done != self.terminals:
             return []
         self.completed = self.epoch
+        self._took_s = now - self._last_barrier_at
         if self._final:
             self.phase = JobPhase.FINISHED
             return [Completed(self.completed), Finished()]

@@ -9,6 +9,7 @@ import pyarrow as pa
 from planner import task_spec
 from sabot.errors import InternalError
 from sabotd.operators.base import Operator
+from sabotd.operators.best_rows import BestRows
 from sabotd.operators.close_agg import CloseAgg
 from sabotd.operators.close_filter import CloseFilter
 from sabotd.operators.close_over import CloseOver
@@ -19,8 +20,9 @@ from sabotd.operators.join import Join
 from sabotd.operators.partial_agg import PartialAgg
 from sabotd.operators.python import Python
 from sabotd.operators.recompute import Recompute
-from sabotd.operators.sql import Sql, Union
+from sabotd.operators.sql import Passed, Sql, Union
 from sabotd.operators.temporal_join import TemporalJoin
+from sabotd.operators.top_n import TopN
 from sabotd.operators.upsert import Upsert
 from sabotd.state.duckdb_state import TaskDatabase
 
@@ -45,7 +47,7 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
     schemas = list(input_schemas)
     match op:
         case task_spec.SqlOp():
-            return Sql(op, db, schemas[0])
+            return Passed(op, schemas[0]) if Passed.serves(op, schemas[0]) else Sql(op, db, schemas[0])
         case task_spec.UnionOp():
             return Union(op, schemas)
         case task_spec.PartialAggOp():
@@ -56,6 +58,10 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return CloseAgg(op, db, schemas[0])
         case task_spec.RecomputeOp():
             return Recompute(op, db, schemas)
+        case task_spec.TopNOp():
+            return TopN(op, db, schemas[0])
+        case task_spec.BestRowsOp():
+            return BestRows(op, db, schemas[0])
         case task_spec.JoinOp():
             return Join(op, db, schemas)
         case task_spec.TemporalJoinOp():

@@ -60,7 +60,12 @@ class FinalAgg:
         self._has_rows = any(p.name == _ROWS for p in op.partials) and not self._global
         sets = ", ".join(f"{quote(p.name)} = {_new(i)}" for i, p in enumerate(op.partials))
         live = f"{_dead(op)} IS NOT TRUE"
-        self._update = session.prepare(f'UPDATE {table} SET {sets} FROM merged WHERE {table}.rowid = "#rid" AND {live}')
+        # extremes stand still for most rows: only what they move is written
+        self._still = not any(p.merge == "sum" for p in op.partials)
+        moved = ' AND "#moved"' if self._still else ""
+        self._update = session.prepare(
+            f'UPDATE {table} SET {sets} FROM merged WHERE {table}.rowid = "#rid" AND {live}{moved}'
+        )
         keys = [_key(i) for i in range(len(op.keys))]
         items = _list(keys, (_new(i) for i in range(len(op.partials))), [f"hash({_list(keys)})"] if hashed else [])
         self._insert = session.prepare(
@@ -107,10 +112,10 @@ class FinalAgg:
         self._session.close()
 
     def _write(self, merged: Batches) -> None:
-        total = row_count(merged)
         new = sum(batch.column("#rid").null_count for batch in merged)
+        old = sum(pc.sum(batch.column("#moved")).as_py() for batch in merged) - new
         writes: list[Statement] = []
-        if new < total:
+        if old:
             writes.append(self._update)
             if self._has_rows and any(_any_zero(batch.column("#rows")) for batch in merged):
                 writes.append(self._delete)
@@ -123,7 +128,7 @@ class FinalAgg:
         if len(writes) > 1:
             self._session.commit()
         self._inserted += new
-        self._updated += total - new
+        self._updated += old
         if self._updated > max(_FOLD_ROWS, self._inserted):
             self._session.checkpoint()
             self._updated = 0
@@ -203,7 +208,9 @@ def _lookup_sql(op: FinalAggOp, table: str, *, nulls: bool) -> str:
         source = f"SELECT * FROM ({inner}) AS t({_list(carried, aliases)})"
         carried += aliases
     rows = next((new for p, new in zip(op.partials, news, strict=True) if p.name == _ROWS), "1")
-    tail = [f'{rows} AS "#rows"']
+    moved = " OR ".join(f"{new} IS DISTINCT FROM {old}" for new, old in zip(news, olds, strict=True))
+    still = not any(p.merge == "sum" for p in op.partials)
+    tail = [f'{rows} AS "#rows"', f'("#rid" IS NULL OR {moved if still else "true"}) AS "#moved"']
     for prefix in ("#r", "#q"):
         tail += [f'CAST("{prefix}{i}" AS {c.type}) AS "{prefix}{i}"' for i, c in enumerate(results)]
     head = ['"#rid"']

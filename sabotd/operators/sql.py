@@ -1,4 +1,4 @@
-"""Stateless operators: one SELECT a batch, and the union of inputs."""
+"""Stateless operators: one SELECT a batch, columns passed on, and the union of inputs."""
 
 from __future__ import annotations
 
@@ -39,6 +39,35 @@ class Sql:
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
+
+
+class Passed:
+    """Gives the columns of each batch other names and another order, or leaves some out; nothing is copied."""
+
+    def __init__(self, op: SqlOp, schema: pa.Schema) -> None:
+        self._fields = op.passed
+        self._schema = output_schema(op, [schema])
+
+    @staticmethod
+    def serves(op: SqlOp, schema: pa.Schema) -> bool:
+        """Whether the statement of `op` does no more: it passes columns on, and in their types."""
+        wanted = output_schema(op, [schema])
+        return bool(op.passed) and all(
+            schema.field(name).type.equals(field.type) for name, field in zip(op.passed, wanted, strict=True)
+        )
+
+    def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
+        """Return the columns that are passed on."""
+        if not batch.num_rows:
+            return []
+        return [pa.RecordBatch.from_arrays([batch.column(name) for name in self._fields], schema=self._schema)]
+
+    def barrier(self, barrier: Barrier) -> Iterable[pa.RecordBatch]:
+        """Return nothing: all is said."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
 
 
 class Union:

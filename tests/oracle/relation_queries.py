@@ -38,6 +38,21 @@ SELECT k % 2 AS odd, label, rate, max(weight) AS m, grouping(label) AS g FROM it
 SELECT label, count(DISTINCT k) AS n FROM items GROUP BY ROLLUP (label) HAVING count(*) > 1
 --
 SELECT round(avg(rate), 1) AS r, upper(max(label)) AS u FROM items
+--
+SELECT k, count(*) AS n, count(DISTINCT v) AS d, count(DISTINCT v) FILTER (WHERE ok) AS o, count(DISTINCT name)
+FILTER (WHERE v > 1) AS m, count(DISTINCT name) FILTER (WHERE NOT ok) AS p, max(f) AS top FROM events GROUP BY k
+--
+SELECT count(DISTINCT label) AS l, sum(DISTINCT rate) AS s, avg(DISTINCT rate) AS a, count(DISTINCT k) FILTER (WHERE
+rate > 1) AS d, min(DISTINCT v) AS lo FROM (SELECT label, rate, k, 3 AS v FROM items) AS t
+--
+SELECT label, sum(DISTINCT rate) FILTER (WHERE weight > 1) AS s, avg(DISTINCT k) AS a, count(rate) AS n, sum(rate) AS t,
+count(DISTINCT label) AS one, count(DISTINCT rate) AS r FROM items GROUP BY label
+--
+SELECT k, name, sum(DISTINCT v) AS s, avg(DISTINCT price) AS a, max(DISTINCT v) AS m FROM events GROUP BY k, name
+--
+SELECT n, count(DISTINCT k) AS groups FROM (SELECT k, count(DISTINCT v) AS n FROM events GROUP BY k) AS t GROUP BY n
+--
+SELECT k, count(DISTINCT v) AS n FROM events GROUP BY k HAVING count(DISTINCT v) > 2
 """
 
 JOINS = """
@@ -98,6 +113,18 @@ SELECT i.label FROM items AS i ANTI JOIN events AS e ON i.k = e.k
 SELECT i.label, e.id FROM items AS i JOIN events AS e ON i.k = e.v
 --
 SELECT i.label, e.id FROM items AS i LEFT JOIN events AS e ON i.rate = e.price
+--
+SELECT e.id, e.v, g.k AS key FROM events AS e JOIN (SELECT k, max(v) AS m FROM events GROUP BY k) AS g ON e.v = g.m AND
+g.k = e.k
+--
+SELECT e.id, g.m FROM (SELECT k, name, min(price) AS m FROM events WHERE ok GROUP BY k, name) AS g JOIN (SELECT * FROM
+events WHERE ok) AS e ON e.price = g.m AND g.k = e.k AND e.name = g.name WHERE e.v > 0 OR g.m > 1
+--
+SELECT e.id, e.v FROM events AS e JOIN (SELECT k, max(v) AS m FROM events WHERE ok GROUP BY k) AS g ON e.v = g.m AND
+g.k = e.k
+--
+SELECT i.label, i.rate FROM items AS i JOIN (SELECT k, max(rate) AS m FROM items GROUP BY k) AS g ON i.rate = g.m AND
+i.k = g.k
 --
 SELECT a.k, count(b.k) AS n, sum(b.rate) AS s FROM items AS a LEFT JOIN items AS b ON a.k = b.k AND
 b.rate > 1 GROUP BY a.k
@@ -211,6 +238,20 @@ SELECT id, unnest([v, k]) AS x FROM events
 SELECT i.label, g FROM items AS i, generate_series(1, i.rate) AS t(g)
 --
 SELECT x, count(*) AS n FROM (SELECT unnest([rate, k]) AS x FROM items) AS t GROUP BY x
+--
+SELECT k, id, place FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY v DESC, id) AS place FROM events) AS t
+WHERE place <= 3
+--
+SELECT id, name FROM (SELECT *, rank() OVER (PARTITION BY name, ok ORDER BY v, id) AS place FROM events) AS t
+WHERE place < 3 AND v > 0
+--
+SELECT k, max(v) AS m, count(*) AS n FROM (SELECT *, dense_rank() OVER (PARTITION BY k ORDER BY price) AS place
+FROM events) AS t WHERE 2 >= place AND place > 1 GROUP BY k
+--
+SELECT DISTINCT ON (k, name) k, name, v FROM events ORDER BY k, name, v DESC, id
+--
+SELECT i.label, t.id FROM items AS i JOIN (SELECT k, id, row_number() OVER (PARTITION BY k ORDER BY f, id) AS place
+FROM events) AS t ON i.k = t.k WHERE t.place = 1
 --
 SELECT k, ntile(3) OVER (PARTITION BY k ORDER BY id) AS t, nth_value(v, 2) OVER (PARTITION BY k
 ORDER BY id ROWS BETWEEN

@@ -103,7 +103,16 @@ CUMULATE = "CUMULATE(events, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')"
 TUMBLE = "TUMBLE(events, ts, INTERVAL '10 seconds')"
 HOP = "HOP(events, ts, INTERVAL '5 seconds', INTERVAL '15 seconds')"
 
+BEST_OF_WINDOW = (
+    "SELECT e.id, e.v, w.window_start AS s FROM events AS e JOIN"
+    " (SELECT max(v) AS top, window_start, window_end FROM {} GROUP BY window_start, window_end) AS w"
+    " ON e.v = w.top WHERE e.ts >= w.window_start AND e.ts < w.window_end"
+)
+
 QUERIES: dict[str, Query] = {
+    "rows with their window's maximum": Query(
+        BEST_OF_WINDOW.format(TUMBLE), BEST_OF_WINDOW.format(windows(10, 10) + " AS rows")
+    ),
     "projection": Query("SELECT id, v * 2 - 1 AS d, v / 2 AS h, v % 3 AS m, -f AS nf, name || '!' AS n FROM events"),
     "filter": Query("SELECT id FROM events WHERE (v > 0 AND NOT ok) OR name IN ('a', 'b') OR f BETWEEN 0 AND 1"),
     "filter of retractions": Query("SELECT label, rate FROM items WHERE rate IS NOT NULL AND label LIKE '%a%'"),

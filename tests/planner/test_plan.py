@@ -21,6 +21,7 @@ from planner.task_spec import (
     RecomputeOp,
     SinkOp,
     SourceOp,
+    SqlOp,
 )
 from sabot.errors import PlanError
 from sabot.ids import JobId
@@ -120,7 +121,7 @@ def test_a_group_is_merged_where_its_key_hashes_to() -> None:
     assert edges(job) == [("HASH", ("g",), 3, 3), ("HASH", (), 3, 1)]
     assert job.output.stream_key == ("g",)
     assert not job.output.append_only
-    assert [c.name for c in job.spec.edges[0].columns] == ["g", "__rows", "__p1", "__p2"]
+    assert [c.name for c in job.spec.edges[0].columns] == ["g", "__p0", "__p1"]
     assert [c.name for c in job.spec.edges[1].columns] == ["g", "s", "__weight"]
 
 
@@ -196,7 +197,7 @@ def test_minimum_over_rows_that_may_go_is_recomputed() -> None:
     assert "RecomputeOp" not in kinds(view(group(scan(ROWS), "g", "lo = min(n)")))
     floats = table("floats", "g VARCHAR, f DOUBLE")
     assert "RecomputeOp" in kinds(view(group(scan(floats), "g", "s = sum(f)")))
-    assert "RecomputeOp" in kinds(view(group(scan(ROWS), "g", "c = count(distinct n)")))
+    assert "RecomputeOp" in kinds(view(group(scan(ROWS), "g", "s = sum(distinct f)")))
     job = view(group(scan(TABLE), "g", "lo = min(n)"))
     (op,) = (n.op for _, n in job.operators if isinstance(n.op, RecomputeOp))
     assert op.keys == (("g",),)
@@ -222,6 +223,33 @@ def test_distinct_rows_are_append_only() -> None:
     assert job.output.append_only
     assert job.output.stream_key == ("g",)
     assert not view(group(scan(TABLE), "g")).output.append_only
+
+
+def test_values_of_distinct_calls_are_kept_by_group_and_value() -> None:
+    flagged = project(scan(ROWS), "g", "k", "n", "f", "big: BOOLEAN = n > 3")
+    calls = ("c = count(*)", "d = count(distinct k)", "e = count(distinct k) filter big", "s = sum(distinct n)")
+    job = view(group(flagged, "g", *calls))
+    assert "RecomputeOp" not in kinds(job)
+    finals = [node.op for _, node in job.operators if isinstance(node.op, FinalAggOp)]
+    assert [tuple(k.name for k in op.keys) for op in finals] == [("g", "k"), ("g", "n"), ("g",)]
+    assert [len(op.partials) for op in finals[:2]] == [2, 1], "a flag for each filter"
+    assert [e[:2] for e in edges(job) if len(e[1]) == 2] == [("HASH", ("g", "k")), ("HASH", ("g", "n"))]
+
+
+def test_what_only_renames_says_which_columns_it_passes_on() -> None:
+    def passed(root: LogicalNode) -> tuple[str, ...]:
+        (op,) = (node.op for _, node in view(root).operators if isinstance(node.op, SqlOp))
+        return op.passed
+
+    assert passed(project(project(scan(TABLE), "key = k", "g"), "g", "one = key", "two = key")) == (
+        "g",
+        "k",
+        "k",
+        "__weight",
+    )
+    assert passed(project(scan(ROWS), "g", "k")) == ("g", "k")
+    assert passed(project(scan(ROWS), "g", "m: BIGINT = k + 1")) == ()
+    assert passed(project(where(scan(ROWS), "k > 1"), "g", "n")) == ()
 
 
 def test_sinks_write_where_the_rows_are() -> None:

@@ -2,7 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from planner.logical import Aggregate, Filter, Join, LogicalNode, NamedExpr, Project, Scan, Union, Window, schema_of
+from planner.logical import (
+    Aggregate,
+    Filter,
+    Join,
+    LogicalNode,
+    NamedExpr,
+    Over,
+    Project,
+    Scan,
+    Union,
+    Window,
+    schema_of,
+)
 from planner.optimizer import RULES, optimize
 from planner.render import motion_type, render, render_as
 from planner.rules.align_join_keys import align_join_keys, common_type
@@ -10,6 +22,7 @@ from planner.rules.fold_constants import fold_constants
 from planner.rules.merge_projects import merge_projects
 from planner.rules.prune_columns import prune_columns, watermark_columns
 from planner.rules.push_filters import push_filters
+from planner.rules.rank_own_extreme import rank_own_extreme
 from planner.rules.unify_scans import unify_scans
 from planner.tree import consumer_counts, unique_nodes
 from sabot.errors import PlanError, SqlError
@@ -262,3 +275,48 @@ def test_hop_over_a_filter_pushes_nothing_past_its_window() -> None:
     assert render(pushed.predicate) == '"window_start" < "t"'
     assert isinstance(pushed.input, Window)
     assert NamedExpr("a", expr("a"), "BIGINT") == NamedExpr("a", expr("a"), "BIGINT")
+
+
+def best_of(rows: LogicalNode, of: LogicalNode, on: str, residual: str = "", call: str = "m = max(a)") -> LogicalNode:
+    best = project(group(of, "b", call), "key = b", "m")
+    return rank_own_extreme(join(rows, best, on, residual))
+
+
+def test_rows_with_their_own_maximum_are_ranked() -> None:
+    ranked = best_of(scan(ROWS), project(scan(ROWS), "b", "a"), "a = m, b = key")
+    assert isinstance(ranked, Project)
+    over = ranked.input
+    assert isinstance(over, Over)
+    assert over.partition == ("b",)
+    assert [(o.field, o.descending) for o in over.calls[0].call.order] == [("a", True)]
+    assert {f.name for f in schema_of(ranked)} == {"a", "b", "s", "t", "key", "m"}
+    assert isinstance(best_of(scan(ROWS), scan(ROWS), "a = m, b = key", "a > 1"), Filter)
+
+
+def test_rows_with_the_maximum_of_their_window_are_ranked() -> None:
+    best = project(group(tumble(scan(ROWS), "t", 10), "window_start, window_end", "m = max(a)"), "m", "window_start")
+    for residual, ranks in (
+        ("t >= s0 AND t < e0", True),
+        ("s0 <= t AND e0 > t", True),
+        ("t > s0 AND t < e0", False),
+        ("t >= s0 AND t <= e0", False),
+        ("t >= s0", False),
+    ):
+        wide = project(best.input, "m", "s0 = window_start", "e0 = window_end")
+        joined = rank_own_extreme(join(scan(ROWS), wide, "a = m", residual))
+        assert isinstance(joined, Join) is not ranks
+
+
+@pytest.mark.parametrize(
+    ("rows", "of", "on", "call"),
+    [
+        (scan(ROWS), where(scan(ROWS), "a > 1"), "a = m, b = key", "m = max(a)"),
+        (where(scan(ROWS), "a > 1"), scan(ROWS), "a = m, b = key", "m = max(a)"),
+        (scan(ROWS), scan(ROWS), "a = m", "m = max(a)"),
+        (scan(ROWS), scan(ROWS), "a = m, b = key", "m = sum(a)"),
+        (scan(OTHER), project(scan(OTHER), "a = c", "b = d"), "c = m, d = key", "m = max(a)"),
+    ],
+    ids=["fewer", "more", "no key", "no extreme", "a table"],
+)
+def test_other_joins_with_a_maximum_stay_joins(rows: LogicalNode, of: LogicalNode, on: str, call: str) -> None:
+    assert isinstance(best_of(rows, of, on, call=call), Join)

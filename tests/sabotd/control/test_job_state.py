@@ -61,6 +61,21 @@ def test_first_barrier_goes_out_at_once_and_the_next_only_when_there_is_somethin
     assert second.barrier.epoch == 2
 
 
+def test_a_long_epoch_makes_the_next_longer_but_not_without_end() -> None:
+    state = job()
+    state.begin(10.0)
+    for began, took, due in ((10.0, 0.02, 10.1), (10.1, 0.1, 10.4), (10.4, 9.0, 19.4)):
+        epoch = state.epoch
+        state.report(dirty(), began)
+        out = run_epoch(state, began + took, passed("s/0", epoch), passed("s/1", epoch))
+        if took > 1:
+            assert isinstance(out[-1], Inject), "no longer than ten intervals: it is due already"
+            return
+        assert out == [Completed(epoch)]
+        assert state.due() == pytest.approx(due)
+        state.tick(due)
+
+
 def test_rows_after_a_quiet_time_get_their_barrier_at_once() -> None:
     state = job()
     state.begin(10.0)

@@ -5,12 +5,15 @@ import pyarrow as pa
 import pytest
 
 from planner.task_spec import (
+    BestRowsOp,
     ColumnSpec,
     FinalAggOp,
     JoinOp,
     PartialAggOp,
     PartialColumn,
     RecomputeOp,
+    SortKey,
+    TopNOp,
 )
 from tests.oracle.harness import Bag, History, Instances, batch_answer, columns, cuts, fold
 
@@ -180,6 +183,86 @@ def test_recompute_equals_batch_at_every_barrier(name: str, weighted: bool, para
         fold(view, changes)
         assert view == batch_answer(sql.replace("input", "t"), {"t": history.table()})
     instances.close()
+
+
+BEST = {
+    "first": ("row_number", "v DESC NULLS LAST, s, f", 1, ("k",)),
+    "three": ("row_number", "v NULLS FIRST, s, f", 3, ("k",)),
+    "by text": ("row_number", "v, f", 2, ("k", "s")),
+    "text first": ("row_number", "s DESC NULLS LAST, v, f", 2, ("k",)),
+    "rank with text": ("rank", "v, s NULLS FIRST", 3, ("k",)),
+    "rank": ("rank", "v DESC NULLS LAST", 2, ("k",)),
+    "dense rank": ("dense_rank", "v, s", 2, ("s",)),
+    "no order": ("rank", "", 1, ("k",)),
+    "all": ("row_number", "f DESC NULLS LAST, k, s, v", 5, ()),
+    "none": ("row_number", "v, k, s, f", 0, ("k",)),
+}
+
+
+def sort_keys(order: str) -> tuple[SortKey, ...]:
+    items = [item.strip() for item in order.split(",") if item.strip()]
+    return tuple(SortKey(item.split()[0], " DESC" in item, "NULLS FIRST" in item) for item in items)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["place shown", "place hidden"])
+@pytest.mark.parametrize("condition", [None, "v > 0"])
+@pytest.mark.parametrize("name", BEST)
+def test_top_n_equals_batch_at_every_barrier(
+    name: str, condition: str | None, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sabotd.operators.top_n._COMPACT_ROWS", 8)
+    monkeypatch.setattr("sabotd.operators.top_n._PENDING_ROWS", 25)
+    function, order, limit, keys = BEST[name]
+    inputs = columns(k="BIGINT", s="VARCHAR", v="BIGINT", f="DOUBLE")
+    out = inputs + (columns(place="BIGINT") if shown else ())
+    op = TopNOp(inputs, keys, function, sort_keys(order), limit, out, "place" if shown else None, condition)
+    by = f"PARTITION BY {', '.join(keys)}" if keys else ""
+    over = f"{function}() OVER ({by}{f' ORDER BY {order}' if order else ''})"
+    listed = ", ".join(c.name for c in out)
+    where = f"place <= {limit}" + (f" AND {condition}" if condition else "")
+    sql = f"SELECT {listed} FROM (SELECT *, {over} AS place FROM t) WHERE {where}"
+    for parallelism in PARALLELISM if keys else (1,):
+        rng = random.Random(f"{name}{condition}{shown}{parallelism}")
+        history = History(rng, ROWS, lambda: rows(rng), weighted=False)  # noqa: B023
+        instances = Instances(op, [history.schema], [keys], parallelism)
+        view: Bag = Counter()
+        for epoch, size in enumerate((0, 30, 1, 90, 0, 30, 60)):
+            for piece in cuts(rng, history.epoch(size), 4):
+                assert not instances.feed(0, piece)
+            fold(view, instances.barrier(epoch))
+            assert view == batch_answer(sql, {"t": history.table()})
+        instances.close()
+
+
+@pytest.mark.parametrize("nulls_first", [True, False], ids=["nulls first", "nulls last"])
+@pytest.mark.parametrize("descending", [True, False], ids=["desc", "asc"])
+@pytest.mark.parametrize("keys", [("k",), ("s", "k"), ()], ids=str)
+@pytest.mark.parametrize("lead", ["v", "s", "f"])
+def test_what_is_left_out_is_never_among_the_best(
+    lead: str, keys: tuple[str, ...], descending: bool, nulls_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sabotd.operators.best_rows._ROWS", 20)
+    monkeypatch.setattr("sabotd.operators.best_rows._LEAST_TOLD", 10)
+    inputs = columns(k="BIGINT", s="VARCHAR", v="BIGINT", f="DOUBLE")
+    by = f"PARTITION BY {', '.join(keys)} " if keys else ""
+    order = f"{lead}{' DESC' if descending else ''} NULLS {'FIRST' if nulls_first else 'LAST'}"
+    left_out = 0
+    for limit in (1, 3):
+        rng = random.Random(f"{lead}{keys}{descending}{nulls_first}{limit}")
+        history = History(rng, ROWS, lambda: rows(rng), weighted=False)  # noqa: B023
+        op = BestRowsOp(inputs, keys, SortKey(lead, descending, nulls_first), limit)
+        instances = Instances(op, [history.schema], [()], 1)
+        ranked = f"SELECT * FROM t QUALIFY rank() OVER ({by}ORDER BY {order}) <= {limit}"
+        for epoch, size in enumerate((0, 1, 30, 90, 200)):
+            given = history.epoch(size)
+            out = [b for piece in cuts(rng, given, 4) for b in instances.feed(0, piece)]
+            out += instances.barrier(epoch)
+            kept = fold(Counter(), out)
+            wanted = batch_answer(ranked, {"t": pa.Table.from_batches([given])})
+            assert wanted <= kept <= fold(Counter(), [given])
+            left_out += size - kept.total()
+        instances.close()
+    assert left_out or lead in keys
 
 
 def test_recompute_of_two_inputs_is_an_outer_join() -> None:

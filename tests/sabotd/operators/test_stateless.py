@@ -3,6 +3,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -25,6 +26,24 @@ def db() -> Iterator[TaskDatabase]:
 
 def batch(*a: int | None) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array(a, pa.int64()), pa.array(['{"x": 1}'] * len(a))], schema=INPUT)
+
+
+def test_columns_that_are_passed_on_are_not_copied(db: TaskDatabase) -> None:
+    schema = pa.schema([*INPUT, pa.field("__weight", pa.int32())])
+    given = batch(7, None).append_column("__weight", pa.array([1, -1], pa.int32()))
+    op = SqlOp("SELECT j AS text, a AS x, a AS y, __weight FROM input", columns(text="VARCHAR", x="BIGINT", y="BIGINT"))
+    passing = msgspec.structs.replace(op, passed=("j", "a", "a", "__weight"))
+    (stated,) = make_operator(op, db, [schema]).process(0, given)
+    (out,) = make_operator(passing, db, [schema]).process(0, given)
+    assert out == stated
+    assert out.column("text").buffers()[2].address == given.column("j").buffers()[2].address
+    assert not list(make_operator(passing, db, [schema]).process(0, given.slice(0, 0)))
+
+
+def test_columns_of_another_type_go_through_the_statement(db: TaskDatabase) -> None:
+    op = SqlOp("SELECT CAST(a AS INTEGER) AS a FROM input", columns(a="INTEGER"), passed=("a",))
+    (out,) = make_operator(op, db, [INPUT]).process(0, batch(7, None))
+    assert out.column("a").equals(pa.array([7, None], pa.int32()))
 
 
 def test_sql_gives_exactly_the_planned_types(db: TaskDatabase) -> None:
