@@ -3,6 +3,11 @@ r"""``\\h``: how statements are written, in a few lines each. docs/sql.md has th
 from __future__ import annotations
 
 STATEMENTS: dict[str, str] = {
+    "ALTER": """\
+ALTER MATERIALIZED VIEW | SINK | JOB name PAUSE | RESUME
+ALTER SYSTEM DRAIN AGENT name
+
+A paused job's sources read nothing more; its rows stay to be read.""",
     "CREATE SOURCE": """\
 CREATE SOURCE [IF NOT EXISTS] name (
     column type, ... [, WATERMARK FOR column AS expression]

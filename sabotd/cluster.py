@@ -25,6 +25,7 @@ from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.members import Member, MemberTable
 from sabotd.control.remote_agents import RemoteAgents
+from sabotd.control.roster import Roster
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
@@ -118,8 +119,9 @@ class Cluster:
         )
         self._member_table = MemberTable(engine)
         self._remote = RemoteAgents(self._member_table, self._clients, self._on_lost, self._on_running)
-        ddl_lock = threading.RLock()
-        self._recovery = Recovery(self.catalog, self.store, ddl_lock)
+        self._roster = Roster(self._children, self._remote)
+        self._ddl_lock = threading.RLock()
+        self._recovery = Recovery(self.catalog, self.store, self._roster, self._tables, self._workflows, self._ddl_lock)
         self.coordinator = Coordinator(
             self._tables,
             self._workflows,
@@ -132,7 +134,7 @@ class Cluster:
             on_broken=self._recovery.broken,
         )
         self.definitions = Definitions(
-            self.catalog, self.store, self._tables, self.coordinator, ddl_lock, python_refusal(config)
+            self.catalog, self.store, self._tables, self.coordinator, self._ddl_lock, python_refusal(config)
         )
         self._count = count
         self._opened = threading.Event()
@@ -148,14 +150,26 @@ class Cluster:
         self._remote.start()
         self.coordinator.start()
         self._recovery.start(self.coordinator)
-        jobs = self._restore()
-        self._workflows.start(self.coordinator)
-        for job_id in jobs:
-            if not self._is_over(job_id) and not self.coordinator.resume(job_id):
-                self._begin_again(job_id)
+        with self._ddl_lock:
+            self._restore()
+            self._workflows.start(self.coordinator, self._recovery)
+            self._workflows.await_start()
+            self._go_on()
         self.store.release_logs()
         self._runtime.sweep()
         self._opened.set()
+
+    def _go_on(self) -> None:
+        """Have every job run that is to; what a dead daemon had begun has been finished by now."""
+        for job in self.coordinator.jobs():
+            job_id = job.spec.job_id
+            if job.has_tasks or job.phase == "FINISHED" or self._is_over(job_id):
+                continue
+            if self.coordinator.resume(job_id):
+                if job.paused:
+                    self.coordinator.pause_sources(job_id)
+            elif not job.paused:
+                self._begin_again(job_id)
 
     def _is_over(self, job_id: str) -> bool:
         """Whether a job has finished and its result is there: a sink's always, a view's if its rows are on disk."""
@@ -188,21 +202,17 @@ class Cluster:
             text = "the server is shutting down"
             raise ClientError(text, sqlstate="57P01")
 
-    def _restore(self) -> list[str]:
-        jobs = []
+    def _restore(self) -> None:
         rows = self._tables.all_objects()
         self.store.drop_unknown_tables([r.name for r in rows if r.kind in ("table", "materialized view")])
+        paused = self._tables.paused_jobs()
         for row in rows:
             try:
-                job_id = self.definitions.restore(row)
+                self.definitions.restore(row, paused)
             except SabotError as error:
                 # one object that does not come back (a topic that is gone) must not keep the rest down
                 log.error("%s %s cannot be restored: %s", row.kind, row.name, error.message)  # noqa: TRY400
                 self.definitions.keep_broken(row, error.message)
-                continue
-            if job_id is not None:
-                jobs.append(job_id)
-        return jobs
 
     def _on_lost(self, agent_id: str, reason: str) -> None:
         self.coordinator.agent_lost(agent_id, reason)
@@ -242,11 +252,11 @@ class Cluster:
 
     def agents(self) -> Sequence[Agent]:
         """Return the agents that take tasks."""
-        return [*self._children.all(), *self._remote.all()]
+        return self._roster.all()
 
     def member(self, agent_id: str) -> Member | None:
         """Return what an agent that joined from elsewhere said of itself."""
-        return self._remote.member(agent_id)
+        return self._roster.member(agent_id)
 
     def workflows(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Return the durable workflows that are kept, and their steps."""
@@ -264,15 +274,8 @@ class Cluster:
         if agent_id in agents and not any(a.state == "UP" for i, a in agents.items() if i != agent_id):
             text = f"agent {agent_id!r} is the only one that takes tasks"
             raise JobError(text, hint="start another with sabotd agent --join first")
-        if self._children.drain(agent_id):
-            let_go = self._children.let_go
-        elif self._remote.drain(agent_id):
-            let_go = self._remote.let_go
-        else:
-            return False
-        self._recovery.move_from(self.coordinator, agent_id)
-        let_go(agent_id)
-        return True
+        incarnation = self._roster.incarnation(agent_id)
+        return incarnation is not None and self._recovery.drain(agent_id, incarnation)
 
     def alive(self) -> bool:
         """Whether the coordinator and the store answer: what the watchdog stands for."""
@@ -280,10 +283,11 @@ class Cluster:
             con.execute("SELECT 1").fetchall()
         return self.coordinator.alive()
 
-    def flush(self, cancelled: threading.Event) -> None:
+    def flush(self, cancelled: threading.Event) -> list[str]:
         """Wait until all that tables and sources held when this was called is visible in every view and sink.
 
-        Jobs are fenced in the order of their creation: one that reads another's view comes after it.
+        Jobs are fenced in the order of their creation: one that reads another's view comes after it. Those that are
+        paused are not waited for, and returned.
 
         Raises
         ------
@@ -298,6 +302,7 @@ class Cluster:
                 by_level.setdefault(levels[obj.name], []).append(obj.job_id)
         for level in sorted(by_level):
             self.coordinator.fence_all(by_level[level], cancelled)
+        return [j.spec.job_id for j in self.coordinator.jobs() if j.phase == "PAUSED"]
 
 
 def _lock(data_dir: Path) -> int:

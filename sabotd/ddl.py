@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -27,7 +27,16 @@ from sql_frontend.binder import bind_query, bind_source, bind_table
 from sql_frontend.catalog import ViewDefinition
 from sql_frontend.parse import parse_statement
 from sql_frontend.select_text import for_duckdb
-from sql_frontend.statements import CreateJob, CreateSink, CreateSource, CreateTable, CreateView, Drop, FormatClause
+from sql_frontend.statements import (
+    CreateJob,
+    CreateSink,
+    CreateSource,
+    CreateTable,
+    CreateView,
+    Drop,
+    FormatClause,
+    Pause,
+)
 
 _JOB_PREFIX = {"materialized view": "mv", "sink": "sink"}
 
@@ -284,7 +293,9 @@ class Definitions:
 
     # -- rows and jobs of an object
 
-    def _open(self, obj: CatalogObject, statement: CreateStatement, *, keep: bool) -> None:
+    def _open(
+        self, obj: CatalogObject, statement: CreateStatement, *, keep: bool, paused: Collection[str] = ()
+    ) -> None:
         """Make what an object needs in the store, and make its job known."""
         try:
             match statement:
@@ -311,7 +322,7 @@ class Definitions:
             msg = str(error).splitlines()[0].partition("Error: ")[2] or str(error)
             raise SqlError(msg.rstrip("."), text=statement.text, sqlstate="42000") from error
         if obj.planned is not None:
-            self.coordinator.register(obj.planned.spec)
+            self.coordinator.register(obj.planned.spec, paused=obj.job_id in paused)
 
     def _check_defaults(self, definitions: str) -> None:
         """Refuse defaults that tell what SELECT may not tell."""
@@ -338,14 +349,13 @@ class Definitions:
             case "view":
                 self.store.drop_plain_view(obj.name)
 
-    def restore(self, row: ObjectRow) -> str | None:
-        """Bring an object back after a restart; returns its job's id, which is still to be deployed."""
+    def restore(self, row: ObjectRow, paused: Collection[str]) -> None:
+        """Bring an object back after a restart; its job is still to be deployed, unless it is one of `paused`."""
         statement = parse_statement(row.sql)
         assert isinstance(statement, CreateStatement)
         obj = self.define(statement, Settings.from_json(row.settings))
-        self._open(obj, statement, keep=True)
+        self._open(obj, statement, keep=True, paused=paused)
         self.catalog.add(obj)
-        return obj.job_id
 
     def keep_broken(self, row: ObjectRow, reason: str) -> None:
         """Keep the name of an object that could not be brought back, so that it can be seen and dropped."""
@@ -374,6 +384,36 @@ class Definitions:
                 self._forget([*reversed(dependents), obj])
                 notices += [f"{d.kind} {d.name!r} was dropped too" for d in dependents]
         return notices
+
+    # -- pause and resume
+
+    def pause(self, statement: Pause, cancelled: threading.Event) -> list[str]:
+        """Have a job read nothing more, or go on. Returns notices.
+
+        A pause returns when all that the job has read is visible; `cancelled` ends the wait, not the pause.
+        """
+        with self.lock:
+            obj = self.catalog.get(statement.name)
+            if obj is None:
+                raise self.unknown(statement.name, statement.kind, statement.text)
+            if obj.job_id is None or statement.kind not in (obj.kind, "job"):
+                is_job = obj.job_id is not None
+                msg = f"{statement.name!r} is a {obj.kind}, not a {statement.kind}"
+                hint = f"write {obj.kind.upper()} {obj.name}" if is_job else "materialized views and sinks have jobs"
+                raise SqlError(msg, hint=hint, sqlstate="42809", text=statement.text)
+            job = self.coordinator.job(obj.job_id)
+            phase = job.phase if job is not None else "there no more"
+            if (phase == "PAUSED") == statement.paused or phase == "FINISHED":
+                return [f"{obj.kind} {obj.name!r} is {phase.lower()} already"]
+            if phase == "FAILED":
+                msg = f"{obj.kind} {obj.name!r} has failed"
+                raise SqlError(msg, hint="SHOW JOBS tells why", sqlstate="55000", text=statement.text)
+            if not statement.paused:
+                self.coordinator.unpause(obj.job_id)
+                return []
+            self.coordinator.pause(obj.job_id)
+        self.coordinator.await_paused(obj.job_id, cancelled)
+        return []
 
     def _forget(self, objects: Sequence[CatalogObject]) -> None:
         """Drop objects in the order given, readers first; the tables say so before anything is torn down."""

@@ -1,7 +1,7 @@
 """Brings jobs back after the loss of an agent: they begin again from the start of their sources, in order.
 
 A view that begins again takes everything with it that reads its changes. Until there are checkpoints nothing of the
-old attempt is kept.
+old attempt is kept. The work itself is a durable workflow (`sabotd.control.procedures`), which asks here what to do.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import time
 from sqlalchemy.exc import DBAPIError
 
 from sabot.errors import SabotError
-from sabotd.catalog_store import CatalogObject, CatalogStore
+from sabotd.catalog_store import CatalogStore
+from sabotd.control.actions import Affected
 from sabotd.control.coordinator import Coordinator
-from sabotd.control.job_state import JobPhase
+from sabotd.control.roster import Roster
+from sabotd.control.tables import ControlTables
+from sabotd.control.workflows import Workflows
 from sabotd.state.store import Store
 
 log = logging.getLogger("sabot.recovery")
@@ -28,7 +31,7 @@ _WINDOW_S = 60.0
 
 
 class Recovery:
-    """One thread that recovers jobs, one after the other.
+    """One thread that has jobs recovered, one after the other, and what the workflows do to several jobs or agents.
 
     Parameters
     ----------
@@ -36,17 +39,30 @@ class Recovery:
         Held while jobs are stopped and deployed: no CREATE or DROP comes between.
     """
 
-    def __init__(self, catalog: CatalogStore, store: Store, ddl_lock: threading.RLock) -> None:
+    def __init__(
+        self,
+        catalog: CatalogStore,
+        store: Store,
+        roster: Roster,
+        tables: ControlTables,
+        workflows: Workflows,
+        ddl_lock: threading.RLock,
+    ) -> None:
         self._catalog = catalog
         self._store = store
+        self._roster = roster
+        self._tables = tables
+        self._workflows = workflows
         self._ddl_lock = ddl_lock
+        self._coordinator: Coordinator | None = None
         self._broken: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, coordinator: Coordinator) -> None:
         """Begin to work."""
-        self._thread = threading.Thread(target=self._run, args=(coordinator,), name="recovery", daemon=True)
+        self._coordinator = coordinator
+        self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
         self._thread.start()
 
     def broken(self, job_id: str) -> None:
@@ -60,27 +76,12 @@ class Recovery:
         if self._thread is not None:
             self._thread.join()
 
-    def move_from(self, coordinator: Coordinator, agent_id: str) -> None:
-        """Have the jobs with tasks on `agent_id` begin again on the other agents.
-
-        Raises
-        ------
-        JobError
-            There is no other agent.
-        """
+    def drain(self, agent_id: str, incarnation: str) -> bool:
+        """Move an agent's tasks to the others and let it go; False if it is gone."""
         with self._ddl_lock:
-            coordinator.require_agents()
-            live = (JobPhase.RUNNING, JobPhase.DEPLOYING, JobPhase.RECOVERING)
-            hit = {
-                j.spec.job_id
-                for j in coordinator.jobs()
-                if agent_id in j.placement.values() and j.state is not None and j.state.phase in live
-            }
-            for job_id in hit:
-                coordinator.mark_recovering(job_id)
-            self._recover(coordinator, hit)
+            return self._workflows.drain(agent_id, incarnation, self._tables.next_change())
 
-    def _run(self, coordinator: Coordinator) -> None:
+    def _run(self) -> None:
         while (job_id := self._broken.get()) is not None:
             if self._stopping.wait(_GRACE_S):
                 return
@@ -92,7 +93,8 @@ class Recovery:
                 hit.add(following)
             try:
                 with self._ddl_lock:
-                    self._recover(coordinator, hit)
+                    if self.affected(sorted(hit)):
+                        self._workflows.recover(sorted(hit), self._tables.next_change())
             except (SabotError, DBAPIError) as error:  # the control database is away: later
                 log.warning("recovery of %s is put off: %s", ", ".join(sorted(hit)), error)
                 if self._stopping.wait(1.0):
@@ -100,45 +102,66 @@ class Recovery:
                 for job in hit:
                     self._broken.put(job)
 
-    def _recover(self, coordinator: Coordinator, hit: set[str]) -> None:
-        phases = {j.spec.job_id: j.state.phase for j in coordinator.jobs() if j.state is not None}
+    # -- what the durable workflows do (ClusterActions)
+
+    def affected(self, job_ids: list[str]) -> Affected:
+        """Return those of the jobs that wait to be recovered, with all that reads their rows, in order of creation."""
+        jobs = {j.spec.job_id: j for j in self._jobs().jobs()}
         # one that failed by itself in the meantime stays failed; one that was deployed anew is well
-        hit = {j for j in hit if phases.get(j) is JobPhase.RECOVERING}
-        affected = self._with_dependents(hit, {j for j, phase in phases.items() if phase is JobPhase.FAILED})
-        for obj in reversed(affected):
-            assert obj.job_id is not None
-            coordinator.suspend(obj.job_id)
-        for obj in affected:
-            assert obj.job_id is not None
-            if obj.kind == "materialized view":
-                self._store.reset(obj.name)
-            self._restart(coordinator, obj.job_id)
+        hit = {j for j in job_ids if j in jobs and jobs[j].is_broken}
+        out: Affected = []
+        emptied: set[str] = set()  # relations whose rows begin anew
+        for obj in self._catalog.all():
+            if obj.job_id not in hit and not obj.reads & emptied:
+                continue
+            job = jobs.get(obj.job_id) if obj.job_id is not None else None
+            if job is not None:
+                if job.phase == "FAILED":
+                    continue
+                # a paused one is stopped, and begins anew when it is to go on: its rows stay to be read until then
+                out.append((job.spec.job_id, job.generation, not job.paused))
+                if job.paused:
+                    continue
+            emptied.add(obj.name)
+        return out
 
-    def _with_dependents(self, hit: set[str], failed: set[str]) -> list[CatalogObject]:
-        names = {o.name for o in self._catalog.all() if o.job_id in hit}
-        for name in list(names):
-            names |= {d.name for d in self._catalog.dependents(name)}
-        return [o for o in self._catalog.all() if o.name in names and o.job_id is not None and o.job_id not in failed]
+    def affected_by_drain(self, agent_id: str) -> Affected:
+        """Have the jobs with tasks on an agent wait for recovery; return them, with all that reads their rows."""
+        coordinator = self._jobs()
+        hit = [j.spec.job_id for j in coordinator.jobs() if j.has_tasks and agent_id in j.placement.values()]
+        for job_id in hit:
+            coordinator.mark_recovering(job_id)
+        return self.affected(hit)
 
-    def _restart(self, coordinator: Coordinator, job_id: str) -> None:
-        job = coordinator.job(job_id)
+    def refusal(self, job_id: str) -> str | None:
+        """Return why a job is not to be tried again: it has been recovered too often of late."""
+        job = self._jobs().job(job_id)
         if job is None:
-            return
+            return None
         recent = [t for t in job.restarts if time.monotonic() - t < _WINDOW_S]
+        if len(recent) <= _MOST_RESTARTS:
+            return None
         why = job.state.error if job.state is not None and job.state.error else "an agent was lost"
-        if len(recent) > _MOST_RESTARTS:
-            coordinator.give_up(job_id, f"given up after {len(recent)} restarts within a minute: {why}")
-            return
-        error: SabotError | None = None
-        for pause_s in (0.0, 0.5, 1.0, 2.0, 4.0):  # an agent that comes back takes a second
-            if self._stopping.wait(pause_s):
-                return
-            try:
-                coordinator.deploy(job_id)
-            except SabotError as problem:
-                error = problem
-            else:
-                log.info("job %s runs again", job_id)
-                return
-        assert error is not None
-        coordinator.give_up(job_id, f"cannot be started again: {error.message}")
+        return f"given up after {len(recent)} restarts within a minute: {why}"
+
+    def reset(self, job_id: str) -> None:
+        """Empty the view that the job keeps up."""
+        for obj in self._catalog.all():
+            if obj.job_id == job_id and obj.kind == "materialized view":
+                self._store.reset(obj.name)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; False when the daemon stops."""
+        return not self._stopping.wait(seconds)
+
+    def stop_placing(self, agent_id: str, incarnation: str) -> bool:
+        """Give an agent no more tasks; False if it is gone."""
+        return self._roster.stop_placing(agent_id, incarnation)
+
+    def let_go(self, agent_id: str, incarnation: str) -> None:
+        """End a drained agent."""
+        self._roster.let_go(agent_id, incarnation)
+
+    def _jobs(self) -> Coordinator:
+        assert self._coordinator is not None, "start comes first"
+        return self._coordinator

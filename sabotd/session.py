@@ -36,6 +36,7 @@ from sql_frontend.statements import (
     Explain,
     Flush,
     Insert,
+    Pause,
     Select,
     SetOption,
     Show,
@@ -96,8 +97,8 @@ class SqlSession:
                 self.settings = change(self.settings, statement, self._defaults)
                 return Done("RESET" if statement.value is None else "SET")
             case Flush():
-                self._cluster.flush(self._cancelled)
-                return Done("FLUSH")
+                paused = self._cluster.flush(self._cancelled)
+                return Done("FLUSH", notices=[f"job {j!r} is paused: it is not waited for" for j in paused])
             case Subscribe():
                 return self._subscribe(statement)
             case Begin():
@@ -106,6 +107,9 @@ class SqlSession:
                 return self._end(statement)
             case DrainAgent():
                 return self._drain(statement)
+            case Pause():
+                notices = self._cluster.definitions.pause(statement, self._cancelled)
+                return Done("PAUSE" if statement.paused else "RESUME", notices=notices)
 
     def _begin(self, statement: Begin) -> Done:
         if self._transaction is not None:

@@ -28,6 +28,7 @@ _KINDS = {
 
 _HALTED = {
     "FAILED": "materialized view {name} stands still: its job failed; SHOW JOBS tells why",
+    "PAUSED": "materialized view {name} is paused; ALTER MATERIALIZED VIEW {name} RESUME has it go on",
     "RECOVERING": "materialized view {name} is being made anew; FLUSH waits for it",
 }
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
@@ -149,7 +150,7 @@ def agents(cluster: Cluster) -> pa.Table:
     members = [cluster.member(a.agent_id) for a in found]
     tasks: dict[str, int] = {}
     for job in cluster.coordinator.jobs():
-        if job.phase == "RUNNING":
+        if job.has_tasks:
             for agent_id in job.placement.values():
                 tasks[agent_id] = tasks.get(agent_id, 0) + 1
     return pa.table(

@@ -9,14 +9,14 @@ import re
 from dataclasses import dataclass
 
 KEYWORDS: tuple[str, ...] = (
-    "AGENTS", "ALL", "AND", "ANALYZE", "APPEND ONLY", "AS", "ASC", "BETWEEN", "BIGINT", "BOOLEAN", "BYTEA", "CASCADE",
-    "CASE", "CAST", "CREATE", "CSV", "DATE", "DEFAULT", "DESC", "DESCRIBE", "DISTINCT", "DOUBLE PRECISION", "DROP",
-    "ELSE", "EMIT ON WINDOW CLOSE", "ENCODE", "END", "EXPLAIN", "EXTRACT", "FALSE", "FILTER", "FLUSH", "FORMAT PLAIN",
-    "FROM", "GROUP BY", "HAVING", "HOP", "IF EXISTS", "IF NOT EXISTS", "ILIKE", "IN", "INCLUDE", "INNER JOIN",
-    "INSERT INTO", "INT", "INTERVAL", "INTO", "IS", "JOBS", "JOIN", "JSON", "JSONB", "LIKE", "LIMIT",
+    "AGENTS", "ALL", "ALTER", "AND", "ANALYZE", "APPEND ONLY", "AS", "ASC", "BETWEEN", "BIGINT", "BOOLEAN", "BYTEA",
+    "CASCADE", "CASE", "CAST", "CREATE", "CSV", "DATE", "DEFAULT", "DESC", "DESCRIBE", "DISTINCT", "DOUBLE PRECISION",
+    "DROP", "ELSE", "EMIT ON WINDOW CLOSE", "ENCODE", "END", "EXPLAIN", "EXTRACT", "FALSE", "FILTER", "FLUSH",
+    "FORMAT PLAIN", "FROM", "GROUP BY", "HAVING", "HOP", "IF EXISTS", "IF NOT EXISTS", "ILIKE", "IN", "INCLUDE",
+    "INNER JOIN", "INSERT INTO", "INT", "INTERVAL", "INTO", "IS", "JOBS", "JOIN", "JSON", "JSONB", "LIKE", "LIMIT",
     "MATERIALIZED VIEW", "MATERIALIZED VIEWS", "NOT", "NULL", "NUMERIC", "OFFSET", "ON", "OR", "ORDER BY", "PARQUET",
-    "PLAIN", "PRIMARY KEY", "REAL", "RESET", "SELECT", "SET", "SHOW", "SINK", "SINKS", "SMALLINT", "SOURCE",
-    "SOURCES", "STRUCT", "SUBSCRIBE TO", "TABLE", "TABLES", "THEN", "TIMESTAMP", "TIMESTAMPTZ", "TO", "TRUE",
+    "PAUSE", "PLAIN", "PRIMARY KEY", "REAL", "RESET", "RESUME", "SELECT", "SET", "SHOW", "SINK", "SINKS", "SMALLINT",
+    "SOURCE", "SOURCES", "STRUCT", "SUBSCRIBE TO", "TABLE", "TABLES", "THEN", "TIMESTAMP", "TIMESTAMPTZ", "TO", "TRUE",
     "TUMBLE", "UNION ALL", "USING", "UUID", "VALUES", "VARCHAR", "VIEW", "VIEWS", "WATERMARK FOR", "WHEN", "WHERE",
     "WITH",
 )  # fmt: skip
@@ -92,10 +92,23 @@ def completion_context(before: str, after: str = "") -> Context:
         owner = _bare(words[-2][0])
         return Context(prefix, start, keywords=False, columns=True, of=(scope.get(owner.lower(), owner),))
     if not words:
-        after_ = ("SELECT", "CREATE", "SHOW", "INSERT INTO", "DROP", "DESCRIBE", "EXPLAIN", "SUBSCRIBE TO", "FLUSH")
+        after_ = (
+            "SELECT",
+            "CREATE",
+            "SHOW",
+            "INSERT INTO",
+            "DROP",
+            "DESCRIBE",
+            "EXPLAIN",
+            "SUBSCRIBE TO",
+            "FLUSH",
+            "ALTER",
+        )
         return Context(prefix, start, after=after_)
     if previous == "explain":
         return Context(prefix, start, relations=True, after=("SELECT", "CREATE MATERIALIZED VIEW", "CREATE SINK"))
+    if lowered[0] in ("alter", "pause", "resume"):
+        return _altered(prefix, start, lowered)
     if _wants_relation(lowered):
         return Context(prefix, start, keywords=False, relations=True, kinds=_kinds(lowered))
     if lowered[0] == "create" and previous in ("(", ",") and (list_of := _list_of(lowered)) != "query":
@@ -205,6 +218,24 @@ def _wants_relation(lowered: list[str]) -> bool:
     if previous == "(" and len(lowered) > 1 and lowered[-2] in ("tumble", "hop"):
         return True
     return _names_what_to_drop(lowered)
+
+
+def _altered(prefix: str, start: int, lowered: list[str]) -> Context:
+    """Tell what fits in ALTER, and in PAUSE and RESUME, which begin with their last word."""
+    kinds = {"view": ("materialized view",), "sink": ("sink",), "job": ("materialized view", "sink")}
+    if lowered[-1] in kinds:
+        return Context(prefix, start, keywords=False, relations=True, kinds=kinds[lowered[-1]])
+    of_what = ("MATERIALIZED VIEW", "SINK", "JOB")
+    match lowered[1:]:
+        case [] if lowered[0] == "alter":
+            return Context(prefix, start, after=(*of_what, "SYSTEM DRAIN AGENT"))
+        case []:
+            return Context(prefix, start, after=of_what)
+        case ["system"]:
+            return Context(prefix, start, after=("DRAIN AGENT",))
+        case [*_, _] if len(lowered) > 2 and lowered[-2] in kinds and lowered[0] == "alter":
+            return Context(prefix, start, after=("PAUSE", "RESUME"))
+    return Context(prefix, start)
 
 
 def _inside_call(lowered: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sabot.errors import Span, SqlError
 from sql_frontend.clauses import options
 from sql_frontend.cursor import Cursor, nearest
+from sql_frontend.parse_alter import parse_alter, parse_pause
 from sql_frontend.parse_create import parse_create
 from sql_frontend.parse_dml import QUERY_WORDS, parse_delete, parse_insert, parse_truncate, parse_update
 from sql_frontend.select_text import rewritten
@@ -15,7 +16,6 @@ from sql_frontend.statements import (
     CreateSink,
     CreateView,
     Describe,
-    DrainAgent,
     Drop,
     End,
     Explain,
@@ -28,6 +28,7 @@ from sql_frontend.statements import (
 )
 
 _STATEMENT_WORDS = [
+    "ALTER",
     "CREATE",
     "DROP",
     "SHOW",
@@ -63,7 +64,6 @@ _SHOWN = (
 )
 _NOT_YET = {
     "MERGE": "INSERT into a table with a primary key replaces the row of that key",
-    "ALTER": "DROP it and CREATE it again",
     "COPY": "read files with CREATE SOURCE ... (connector = 'file'), write them with CREATE SINK",
     "GRANT": None,
     "REVOKE": None,
@@ -159,14 +159,10 @@ def _parse(cur: Cursor, span: Span) -> Statement:
             cur.at += 1
             cur.finish()
             return Flush(cur.text, span)
-        case "ALTER" if cur.at_words("ALTER", "SYSTEM"):
-            cur.expect("ALTER")
-            cur.expect("SYSTEM")
-            cur.expect("DRAIN")
-            cur.expect("AGENT")
-            agent = cur.name("the agent's name")
-            cur.finish()
-            return DrainAgent(agent, cur.text, span)
+        case "ALTER":
+            return parse_alter(cur, span)
+        case "PAUSE" | "RESUME":
+            return parse_pause(cur, span)
         case "INSERT":
             return parse_insert(cur, span)
         case "UPDATE":

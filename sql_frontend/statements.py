@@ -272,6 +272,17 @@ class DrainAgent:
     span: Span
 
 
+@dataclass(frozen=True)
+class Pause:
+    """ALTER MATERIALIZED VIEW | SINK | JOB name PAUSE, or RESUME."""
+
+    kind: str
+    name: str
+    paused: bool
+    text: str
+    span: Span
+
+
 Statement: TypeAlias = (
     CreateSource
     | CreateTable
@@ -292,5 +303,6 @@ Statement: TypeAlias = (
     | Begin
     | End
     | DrainAgent
+    | Pause
 )
 """``text`` of a statement is its own source text; ``span`` where that stands in the whole script."""

@@ -87,6 +87,18 @@ class Fence(msgspec.Struct, frozen=True):
     fence_id: int
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Have the job's sources read nothing more, or go on. Idempotent.
+
+    Each source task that stops tells by `FenceReached` with which barrier all goes out that it has read.
+    """
+
+    job_id: str
+    attempt: int
+    paused: bool
+    fence_id: int = 0
+
+
 class SourceDirty(msgspec.Struct, frozen=True, tag="dirty"):
     """A source task has something that waits for a barrier."""
 

@@ -100,6 +100,7 @@ def register_actions(endpoint: FlightEndpoint, runtime: AgentRuntime) -> None:
     endpoint.register_action("cancel", action(msg.Cancel, runtime.cancel))  # type: ignore[arg-type]
     endpoint.register_action("inject", action(msg.InjectBarrier, runtime.inject))  # type: ignore[arg-type]
     endpoint.register_action("fence", action(msg.Fence, runtime.fence))  # type: ignore[arg-type]
+    endpoint.register_action("pause", action(msg.Pause, runtime.pause))  # type: ignore[arg-type]
     take_over = msgspec.json.Decoder(msg.TakeOver)
     endpoint.register_action("take_over", lambda body: msgspec.json.encode(runtime.take_over(take_over.decode(body))))
     endpoint.register_action("ping", ping)

@@ -357,6 +357,12 @@ class AgentRuntime:
             if running.task.is_source:
                 running.task.fence(command.fence_id)
 
+    def pause(self, command: msg.Pause) -> None:
+        """Have the job's source tasks here read nothing more, or go on."""
+        for running in self._tasks_of(command.job_id, command.attempt):
+            if running.task.is_source:
+                running.task.pause(command.fence_id, paused=command.paused)
+
     def running(self) -> dict[str, int]:
         """Return the jobs that have tasks here, with their attempt."""
         with self._lock:

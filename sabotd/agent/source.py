@@ -69,6 +69,7 @@ class SourceDriver:
         self._others: dict[str, int | None] = {}
         self._barrier_us: int | None = None
         self._watermark_query: Statement | None = None
+        self._paused_at_ns = 0
         self.rows = 0
         if watermark_sql is not None:
             session = db.session()
@@ -152,6 +153,15 @@ class SourceDriver:
             split.idle = finished or (now - split.last_row_ns > self._idle_timeout_ns)
             out.append(SplitWatermark(self.relation, name, split.watermark_us, split.idle))
         return tuple(out)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop the clock that takes silent splits for idle, or have it go on: a paused source is not silent."""
+        now = time.monotonic_ns()
+        if paused:
+            self._paused_at_ns = now
+            return
+        for split in self._splits.values():
+            split.last_row_ns += now - max(self._paused_at_ns, split.last_row_ns)
 
     def within_change(self) -> bool:
         """Whether a barrier has to wait for the rest of a change."""

@@ -109,6 +109,8 @@ class Task:
         self._lock = threading.Lock()
         self._injected: collections.deque[InjectBarrier] = collections.deque()
         self._fences: list[_PendingFence] = []
+        self._pause_asked: tuple[bool, int] | None = None  # whether, and the fence to answer
+        self._paused = False
         self._stopping = threading.Event()
         self._command = threading.Event()
         self._terminal_rows = 0
@@ -156,6 +158,12 @@ class Task:
         """Report `FenceReached` once all that the sources hold now has been read."""
         with self._lock:
             self._fences.append(_PendingFence(fence_id, None))
+        self._wake()
+
+    def pause(self, fence_id: int, *, paused: bool) -> None:
+        """Read nothing more of the sources, and report `FenceReached`; or go on."""
+        with self._lock:
+            self._pause_asked = (paused, fence_id)
         self._wake()
 
     def stop(self) -> None:
@@ -231,6 +239,11 @@ class Task:
                     return
                 dirty, epoch = False, barrier.epoch + 1
             self._check_fences(epoch)
+            if whole:
+                self._check_pause(epoch)
+            if self._paused:
+                self._await_command()
+                continue
             busy = False
             for index, op in enumerate(self._operators):
                 if not isinstance(op, SourceDriver) or op.reader.finished():
@@ -273,13 +286,27 @@ class Task:
                     self._push(index, (batch,))
 
     def _await_command(self) -> None:
-        """Sleep until a barrier or a fence comes; a finished source has nothing else to wait for."""
+        """Sleep until a command comes; a finished or paused source has nothing else to wait for."""
         while not self._stopping.is_set():
             self._command.clear()
             with self._lock:
-                if self._injected or any(f.targets is None for f in self._fences):
+                asked = self._pause_asked is not None or any(f.targets is None for f in self._fences)
+                if self._injected or asked:
                     return
             self._command.wait()
+
+    def _check_pause(self, epoch: int) -> None:
+        with self._lock:
+            asked, self._pause_asked = self._pause_asked, None
+        if asked is None:
+            return
+        paused, fence_id = asked
+        if paused != self._paused:
+            self._paused = paused
+            for source in self._sources:
+                source.pause(paused=paused)
+        if paused:
+            self._report(FenceReached(self.job_id, self.attempt, self.spec.task_id, fence_id, epoch))
 
     def _check_fences(self, epoch: int) -> None:
         with self._lock:

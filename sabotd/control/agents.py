@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,14 @@ from sabotd.config import AgentsConfig
 
 log = logging.getLogger("sabot.agents")
 
-Command = msg.RegisterShuffles | msg.Deploy | msg.Cancel | msg.InjectBarrier | msg.Fence
+Command = msg.RegisterShuffles | msg.Deploy | msg.Cancel | msg.InjectBarrier | msg.Fence | msg.Pause
 _ACTIONS: dict[type, str] = {
     msg.RegisterShuffles: "register_shuffles",
     msg.Deploy: "deploy",
     msg.Cancel: "cancel",
     msg.InjectBarrier: "inject",
     msg.Fence: "fence",
+    msg.Pause: "pause",
 }
 
 
@@ -84,6 +86,8 @@ def carry_out(runtime: AgentRuntime, command: Command) -> None:
             runtime.inject(command)
         case msg.Fence():
             runtime.fence(command)
+        case msg.Pause():
+            runtime.pause(command)
 
 
 class LocalAgent:
@@ -285,6 +289,7 @@ class ChildAgents:
         self._stopping = False
         self._leaving: set[str] = set()
         self._incarnations = itertools.count(1)
+        self._run = uuid.uuid4().hex  # tells this daemon's agents from those of the one before
 
     def start(self, count: int) -> None:
         """Start agents ``a1`` to ``a<count>``, all at once, and wait until they take commands."""
@@ -373,17 +378,28 @@ class ChildAgents:
         if not self._stopping:
             self._start_one(agent.agent_id)
 
-    def drain(self, agent_id: str) -> bool:
-        """Give the agent no more tasks; False if there is no such agent."""
+    def incarnation(self, agent_id: str) -> str | None:
+        """Return what tells this start of the agent from all others."""
         with self._lock:
-            agent = self._agents.get(agent_id)
-            if agent is not None:
-                agent.state = "DRAINING"
-        return agent is not None
+            return self._incarnation_of(agent_id)
 
-    def let_go(self, agent_id: str) -> None:
+    def _incarnation_of(self, agent_id: str) -> str | None:
+        agent = self._agents.get(agent_id)
+        return f"{self._run}:{agent.pid}" if agent is not None else None
+
+    def drain(self, agent_id: str, incarnation: str) -> bool:
+        """Give the agent no more tasks; False if it is gone."""
+        with self._lock:
+            if self._incarnation_of(agent_id) != incarnation:
+                return False
+            self._agents[agent_id].state = "DRAINING"
+        return True
+
+    def let_go(self, agent_id: str, incarnation: str) -> None:
         """End a drained agent; it is not replaced."""
         with self._lock:
+            if self._incarnation_of(agent_id) != incarnation:
+                return
             self._leaving.add(agent_id)
             process = self._processes[agent_id]
         if process.stdin is not None:

@@ -25,6 +25,7 @@ from cython_shuffle.transport import UNIX
 from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TaskSpec
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
+from sabotd.control.actions import ForgottenAttemptError
 from sabotd.control.agents import REACHED, Agent
 from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
 from sabotd.control.shuffle_coordinator import ShuffleCoordinator, ShuffleMetrics
@@ -45,6 +46,9 @@ class Job:
     started: str = ""
     recovering: bool = False
     """It is being deployed anew; whoever waits for it goes on waiting, whatever its attempts come to."""
+    paused: bool = False
+    """It is to read nothing; after a restart, or where it has lost tasks meanwhile, it has none until it goes on."""
+    pause_fence: int = 0
     restarts: list[float] = field(default_factory=list)
     """When it was recovered, by the monotonic clock."""
     shuffles: ShuffleCoordinator = field(default_factory=ShuffleCoordinator)
@@ -56,7 +60,19 @@ class Job:
         """The job's phase as SHOW JOBS has it."""
         if self.recovering:
             return JobPhase.RECOVERING.value
+        if self.paused and (self.state is None or self.state.phase not in (JobPhase.FAILED, JobPhase.FINISHED)):
+            return "PAUSED"
         return self.state.phase.value if self.state is not None else "CREATING"
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its tasks were lost, and have not been stopped or deployed anew since."""
+        return self.recovering or (self.state is not None and self.state.phase is JobPhase.RECOVERING)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks of it run, or sit paused."""
+        return self.state is not None and self.state.phase is JobPhase.RUNNING
 
 
 class Coordinator:
@@ -132,10 +148,10 @@ class Coordinator:
 
     # -- jobs
 
-    def register(self, spec: JobSpec) -> None:
+    def register(self, spec: JobSpec, *, paused: bool = False) -> None:
         """Make a job known before it is deployed."""
         with self._lock:
-            job = self._jobs[spec.job_id] = Job(spec)
+            job = self._jobs[spec.job_id] = Job(spec, paused=paused)
             job.shuffles.initialize(spec, job.generation)
 
     def deploy(self, job_id: str) -> None:
@@ -146,8 +162,11 @@ class Coordinator:
         SabotError
             A task could not be started; nothing is left running.
         """
-        generation = self._tables.next_generation(job_id)
-        self._workflows.deploy(job_id, generation)
+        self._workflows.deploy(job_id, self._tables.next_generation(job_id))
+
+    def next_attempt(self, job_id: str) -> int | None:
+        """Return a new attempt number; None if the job is not there any more."""
+        return self._tables.next_generation(job_id) if self.job(job_id) is not None else None
 
     def remove(self, job_id: str) -> None:
         """Stop a job and forget it."""
@@ -160,24 +179,29 @@ class Coordinator:
             self._jobs.pop(job_id, None)
             self._lock.notify_all()
 
-    def suspend(self, job_id: str) -> None:
-        """Stop a job's tasks so that it can be deployed anew; FLUSH waits for that."""
+    def suspend(self, job_id: str, generation: int) -> None:
+        """Stop the tasks of a job that is deployed anew, which FLUSH waits for, or that goes on being paused."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is None or job.state is None:
-                return
-            job.state.phase = JobPhase.RECOVERING
-            job.recovering = True
-            job.restarts.append(time.monotonic())
-        self._workflows.stop_job(job_id, job.generation, "RECOVERING")
+            paused = job is not None and job.paused
+            if job is not None and _is_of(job.state, generation):
+                self._recovering(job)
+                job.restarts.append(time.monotonic())
+        self.stop_tasks(job_id, generation)
+        self.record(job_id, generation, "STOPPED" if paused else "RECOVERING", None)
 
     def mark_recovering(self, job_id: str) -> None:
         """Say that a job is about to be stopped and deployed anew."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is not None and job.state is not None:
-                job.state.phase = JobPhase.RECOVERING
-                job.recovering = True
+                self._recovering(job)
+
+    def _recovering(self, job: Job) -> None:
+        job.recovering = not job.paused
+        if job.state is not None:
+            job.state.phase = JobPhase.RECOVERING
+        self._lock.notify_all()
 
     def require_agents(self) -> list[Agent]:
         """Return the agents that take tasks.
@@ -194,17 +218,95 @@ class Coordinator:
         return agents
 
     def give_up(self, job_id: str, reason: str) -> None:
-        """Fail a job that is being recovered."""
+        """Fail a job that cannot be deployed."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is None or job.state is None:
+            if job is None:
                 return
+            if job.state is None:
+                job.state = self._new_state(job, job.generation)
             job.state.phase = JobPhase.FAILED
             job.state.error = reason
             job.recovering = False
             self._lock.notify_all()
         log.error("job %s failed: %s", job_id, reason)
-        self._workflows.stop_job(job_id, job.generation, "FAILED", reason)
+        self.stop_tasks(job_id, job.generation)
+        self.record(job_id, job.generation, "FAILED", reason)
+
+    # -- pause
+
+    def pause(self, job_id: str) -> None:
+        """Have a job's sources read nothing more."""
+        self._workflows.pause(job_id, self._tables.next_change())
+
+    def await_paused(self, job_id: str, cancelled: threading.Event) -> None:
+        """Wait until all is visible that a paused job has read.
+
+        Raises
+        ------
+        SabotError
+            `cancelled` was set.
+        """
+        with self._lock:
+            while (job := self._jobs.get(job_id)) is not None and job.paused and (state := job.state) is not None:
+                if state.phase is not JobPhase.RUNNING or state.fence_passed(job.pause_fence):
+                    return
+                self._wait(cancelled)
+
+    def unpause(self, job_id: str) -> None:
+        """Have a paused job go on; one that has lost its tasks meanwhile begins anew."""
+        self._workflows.resume(job_id, self._tables.next_change())
+
+    def desire(self, job_id: str, desired: str) -> None:
+        """Write down whether a job is to be running or paused."""
+        self._tables.desire(job_id, desired)
+
+    def pause_sources(self, job_id: str) -> None:
+        """Have the job's sources read nothing more; those out of reach are lost, and their job not restarted."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return
+            job.paused = True
+            state = job.state
+            if state is None or state.phase is not JobPhase.RUNNING:
+                return
+            job.pause_fence = next(self._fence_ids)
+            state.pause(job.pause_fence)
+            command = msg.Pause(job_id, state.attempt, True, job.pause_fence)
+            agents = self._agents_of_sources(job, state)
+            self._lock.notify_all()
+        for agent in agents:
+            try:
+                agent.call(command)
+            except (ShuffleError, JobError) as error:
+                log.info("agent %s was not told to pause job %s: %s", agent.agent_id, job_id, error.message)
+        self._tables.set_state(job_id, state.attempt, "PAUSED")
+
+    def resume_sources(self, job_id: str) -> bool:
+        """Have a paused job's sources go on; False if the job has no tasks that could."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.phase in ("FAILED", "FINISHED"):
+                return True
+            job.paused = False
+            state = job.state
+            if state is None or state.phase is not JobPhase.RUNNING:
+                self._recovering(job)
+                return False
+            state.unpause()
+            state.drop_fence(job.pause_fence)
+            agents = self._agents_of_sources(job, state)
+        command = msg.Pause(job_id, state.attempt, paused=False)
+        try:
+            for agent in agents:
+                agent.call(command)
+        except (ShuffleError, JobError) as error:
+            log.warning("job %s has lost tasks and begins anew: %s", job_id, error.message)
+            self.mark_recovering(job_id)
+            return False
+        self._tables.set_state(job_id, state.attempt, "RUNNING")
+        return True
 
     def jobs(self) -> list[Job]:
         """Return the jobs in the order of their creation."""
@@ -337,9 +439,12 @@ class Coordinator:
         """Return the shuffles of an attempt, and have its state; JobError if it is not the present one."""
         job = self._known(job_id)
         with self._lock:
-            if job.generation != generation:
+            if job.generation > generation:
                 text = f"attempt {generation} of job {job_id!r} has been overtaken by {job.generation}"
                 raise JobError(text)
+            if job.generation < generation:
+                text = f"attempt {generation} of job {job_id!r} was placed by another daemon"
+                raise ForgottenAttemptError(text)
             if job.state is None or job.state.attempt != generation:
                 job.state = self._new_state(job, generation)
             return copy.copy(job.shuffles)
@@ -363,6 +468,9 @@ class Coordinator:
         """Let barriers flow."""
         with self._lock:
             job = self._jobs.get(job_id)
+            if job is not None and job.generation < generation:
+                text = f"attempt {generation} of job {job_id!r} was placed by another daemon"
+                raise ForgottenAttemptError(text)
             if job is None or job.state is None or job.state.attempt != generation:
                 return
             if job.state.phase is not JobPhase.DEPLOYING:
@@ -407,7 +515,7 @@ class Coordinator:
     def halt(self) -> None:
         """Have all tasks everywhere leave quietly: the daemon stops."""
         with self._lock:
-            jobs = [(j.spec.job_id, j.generation) for j in self._jobs.values() if j.phase == "RUNNING"]
+            jobs = [(j.spec.job_id, j.generation) for j in self._jobs.values() if j.has_tasks]
         for agent in [self._own, *self._agents()]:
             for job_id, generation in jobs:
                 self._cancel(agent, msg.Cancel(job_id, generation, halt=True))
@@ -439,11 +547,14 @@ class Coordinator:
         raise JobError(text)
 
     def _post_to_sources(self, job: Job, state: JobState, command: msg.InjectBarrier | msg.Fence) -> None:
-        """Send a command to the agents of the job's source tasks; one that is gone is being recovered from."""
+        """Send a command to the agents of the job's source tasks."""
+        for agent in self._agents_of_sources(job, state):
+            agent.post(command)
+
+    def _agents_of_sources(self, job: Job, state: JobState) -> list[Agent]:
+        """Return the agents of the job's source tasks; one that is gone is being recovered from."""
         present = {a.agent_id: a for a in (self._own, *self._agents())}
-        for agent_id in sorted({job.placement[t] for t in state.sources}):
-            if agent_id in present:
-                present[agent_id].post(command)
+        return [present[a] for a in sorted({job.placement[t] for t in state.sources}) if a in present]
 
     def _new_state(self, job: Job, generation: int) -> JobState:
         sources: dict[str, list[str]] = {}
@@ -571,10 +682,12 @@ class Coordinator:
     def _begin_fence(self, job_id: str, cancelled: threading.Event) -> tuple[Job, JobState, int] | None:
         job = self._jobs.get(job_id)
         waited = (JobPhase.DEPLOYING, JobPhase.RECOVERING, JobPhase.STOPPED)
-        while job is not None and (job.state is None or job.recovering or job.state.phase in waited):
+        while job is not None and not job.paused:
+            if job.state is not None and not job.recovering and job.state.phase not in waited:
+                break
             self._wait(cancelled)
             job = self._jobs.get(job_id)
-        if job is None or job.state is None:
+        if job is None or job.state is None or job.paused:
             return None
         state = job.state
         fence_id = next(self._fence_ids)

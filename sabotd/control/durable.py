@@ -1,127 +1,37 @@
-"""DBOS behind one door: the durable workflows that change the cluster, and their start and stop.
+"""DBOS behind one door: its start and stop, the running of workflows by name, their history.
 
-Workflows are short and move what the tables say; nothing waits in one. Steps take and give plain JSON, because a
-workflow that a killed daemon left behind is replayed by the next one.
+What the workflows do is in `procedures`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-from typing import Protocol
+import time
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID
 
-from sabot.errors import SabotError, error_from_wire
+from sabot.errors import error_from_wire
+from sabotd.control import procedures
+from sabotd.control.actions import ClusterActions, JobActions
+from sabotd.control.procedures import CONTROL_PROTOCOL
 
-CONTROL_PROTOCOL = "ctl-2"
-"""Version of the workflows' shape; raise it when their steps change."""
+log = logging.getLogger("sabot.workflows")
 
-
-class ClusterActions(Protocol):
-    """What the steps do; all of it is idempotent by (job, generation)."""
-
-    def place(self, job_id: str, generation: int) -> dict[str, str]:
-        """Choose an agent for each task; returns task id to agent id and records it."""
-        ...
-
-    def register_shuffles(self, job_id: str, generation: int) -> None:
-        """Make the job's edges known to all agents that have tasks of it."""
-        ...
-
-    def start_tasks(self, job_id: str, generation: int, agent_id: str) -> None:
-        """Start the tasks that are placed on an agent."""
-        ...
-
-    def begin(self, job_id: str, generation: int) -> None:
-        """All tasks are up: let barriers flow."""
-        ...
-
-    def stop_tasks(self, job_id: str, generation: int) -> None:
-        """Stop the job's tasks, up to `generation`, wherever they are."""
-        ...
-
-    def record(self, job_id: str, generation: int, state: str, error: str | None) -> None:
-        """Write the job's state to the tables."""
-        ...
+_UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_AT_ONCE = 500
+_LOOK_EVERY_S = 0.05
 
 
-_actions: ClusterActions | None = None
+def start(engine: sa.Engine, url: str, jobs: JobActions, cluster: ClusterActions) -> None:
+    """Launch DBOS on `engine`, and finish the workflows that a dead daemon left; returns when they have ended.
 
-
-def _cluster() -> ClusterActions:
-    assert _actions is not None, "workflows run between start() and stop()"
-    return _actions
-
-
-@DBOS.step(name="place")
-def _place(job_id: str, generation: int) -> dict[str, str]:
-    return _cluster().place(job_id, generation)
-
-
-@DBOS.step(name="register_shuffles")
-def _register_shuffles(job_id: str, generation: int) -> dict[str, object] | None:
-    """Return the error as data; see `_start_tasks`."""
-    try:
-        _cluster().register_shuffles(job_id, generation)
-    except SabotError as error:
-        return error.to_wire()
-    return None
-
-
-@DBOS.step(name="start_tasks")
-def _start_tasks(job_id: str, generation: int, agent_id: str) -> dict[str, object] | None:
-    """Return the error as data: a failed start is an answer, which a replay must give again."""
-    try:
-        _cluster().start_tasks(job_id, generation, agent_id)
-    except SabotError as error:
-        return error.to_wire()
-    return None
-
-
-@DBOS.step(name="begin")
-def _begin(job_id: str, generation: int) -> None:
-    _cluster().begin(job_id, generation)
-
-
-@DBOS.step(name="stop_tasks")
-def _stop_tasks(job_id: str, generation: int) -> None:
-    _cluster().stop_tasks(job_id, generation)
-
-
-@DBOS.step(name="record")
-def _record(job_id: str, generation: int, state: str, error: str | None) -> None:
-    _cluster().record(job_id, generation, state, error)
-
-
-@DBOS.workflow(name="deploy", max_recovery_attempts=None)
-def _deploy(job_id: str, generation: int) -> dict[str, object] | None:
-    placement = _place(job_id, generation)
-    error = _register_shuffles(job_id, generation)
-    for agent_id in sorted(set(placement.values())):
-        error = error or _start_tasks(job_id, generation, agent_id)
-    if error is not None:
-        _stop_tasks(job_id, generation)
-        _record(job_id, generation, "FAILED", str(error["message"]))
-        return error
-    _record(job_id, generation, "RUNNING", None)
-    _begin(job_id, generation)
-    return None
-
-
-@DBOS.workflow(name="stop", max_recovery_attempts=None)
-def _stop(job_id: str, generation: int, state: str, error: str | None) -> None:
-    if state == "FINISHED":  # said before the tasks go: a daemon that finds neither would begin the job again
-        _record(job_id, generation, state, error)
-    _stop_tasks(job_id, generation)
-    if state != "FINISHED":
-        _record(job_id, generation, state, error)
-
-
-def start(engine: sa.Engine, url: str, actions: ClusterActions) -> None:
-    """Launch DBOS on `engine`; workflows that a dead daemon left resume at once."""
-    global _actions  # noqa: PLW0603  (DBOS itself is one to a process)
-    _actions = actions
+    Those of another version of the control protocol cannot be replayed and are cancelled: the tables hold the truth,
+    from which the daemon goes on.
+    """
+    procedures.bind(jobs, cluster)
     _route_logs()
     DBOS(
         config={
@@ -140,6 +50,19 @@ def start(engine: sa.Engine, url: str, actions: ClusterActions) -> None:
     DBOS.listen_queues([])
     DBOS.launch()
     _route_logs()
+    _finish_what_was_left()
+
+
+def _finish_what_was_left() -> None:
+    left = DBOS.list_workflows(status=_UNFINISHED, load_input=False, load_output=False)
+    if old := [w.workflow_id for w in left if w.app_version != CONTROL_PROTOCOL]:
+        log.warning("workflows of another version were left unfinished and are given up: %s", ", ".join(old))
+        DBOS.cancel_workflows(old)
+    mine = [w.workflow_id for w in left if w.app_version == CONTROL_PROTOCOL]
+    while mine and DBOS.list_workflows(workflow_ids=mine, status=_UNFINISHED, load_input=False, load_output=False):
+        time.sleep(_LOOK_EVERY_S)
+    if mine:
+        log.info("finished what was left: %s", ", ".join(mine))
 
 
 def _route_logs() -> None:
@@ -157,7 +80,7 @@ def deploy(job_id: str, generation: int) -> None:
         A task could not be started; the job's other tasks are stopped again.
     """
     with SetWorkflowID(f"deploy:{job_id}:{generation}"):
-        error = _deploy(job_id, generation)
+        error = procedures.deploy(job_id, generation)
     if error is not None:
         raise error_from_wire(error)
 
@@ -165,24 +88,43 @@ def deploy(job_id: str, generation: int) -> None:
 def stop_job(job_id: str, generation: int, state: str, error: str | None = None) -> None:
     """Run the stop workflow: tasks end, then the tables say `state`."""
     with SetWorkflowID(f"stop:{job_id}:{generation}:{state}"):
-        _stop(job_id, generation, state, error)
+        procedures.stop(job_id, generation, state, error)
 
 
-def prune(keep_s: float) -> int:
-    """Delete ended workflows older than `keep_s` seconds; return how many."""
-    import time
+def pause(job_id: str, change: int) -> None:
+    """Run a pause workflow; `change` tells one from another."""
+    with SetWorkflowID(f"pause:{job_id}:{change}"):
+        procedures.pause(job_id)
 
-    before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - keep_s))
-    ended = DBOS.list_workflows(
-        status=["SUCCESS", "ERROR", "CANCELLED"],
-        completed_before=before,
-        load_input=False,
-        load_output=False,
-        limit=500,
-    )
-    if ended:
+
+def resume(job_id: str, change: int) -> None:
+    """Run a resume workflow."""
+    with SetWorkflowID(f"resume:{job_id}:{change}"):
+        procedures.resume(job_id)
+
+
+def recover(job_ids: list[str], change: int) -> None:
+    """Run a recover workflow."""
+    with SetWorkflowID(f"recover:{change}"):
+        procedures.recover(job_ids)
+
+
+def drain(agent_id: str, incarnation: str, change: int) -> bool:
+    """Run a drain workflow; False if the agent is not there."""
+    with SetWorkflowID(f"drain:{agent_id}:{change}"):
+        return procedures.drain(agent_id, incarnation)
+
+
+def prune(before_s: float) -> int:
+    """Delete workflows that ended before a moment (seconds since 1970); return how many."""
+    before = dt.datetime.fromtimestamp(before_s, dt.UTC).isoformat()
+    gone = 0
+    while ended := DBOS.list_workflows(
+        status=_ENDED, completed_before=before, load_input=False, load_output=False, limit=_AT_ONCE
+    ):
         DBOS.delete_workflows([w.workflow_id for w in ended])
-    return len(ended)
+        gone += len(ended)
+    return gone
 
 
 def history(limit: int = 200) -> tuple[list[dict[str, object]], list[dict[str, object]]]:

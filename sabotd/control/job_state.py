@@ -87,6 +87,7 @@ class _Fence:
     epoch: int = 0
     error: str | None = None
     settled: bool = False  # `epoch` takes in the barrier after, which carries what the rows did to watermarks
+    of_pause: bool = False  # the sources read nothing more; what others wait for is not going to be read
 
 
 @dataclass
@@ -113,6 +114,8 @@ class JobState:
     """Of the last barrier sent."""
     completed: int = 0
     error: str | None = None
+    paused: bool = False
+    """The sources were told to read nothing more; barriers still carry what they have read."""
     started_at: float = 0.0
     rows_in: int = 0
     bytes_in: int = 0
@@ -226,15 +229,26 @@ class JobState:
         """Expect `FenceReached` of every source task."""
         self._fences[fence_id] = _Fence(set(self.sources))
 
+    def pause(self, fence_id: int) -> None:
+        """Expect every source task to say with which barrier all goes out that it has read."""
+        self.paused = True
+        self._fences[fence_id] = _Fence(set(self.sources), of_pause=True)
+
+    def unpause(self) -> None:
+        """The sources go on."""
+        self.paused = False
+
     def fence_error(self, fence_id: int) -> str | None:
         """Return why the fence cannot be reached, if a source said so."""
         return self._fences[fence_id].error
 
     def fence_passed(self, fence_id: int) -> bool:
-        """Whether all before the fence is visible and written."""
+        """Whether all before the fence is visible and written, or, while the job is paused, is not going to be."""
         if self.phase is JobPhase.FINISHED:
             return True
         fence = self._fences[fence_id]
+        if self.paused and not fence.of_pause:
+            return True
         return not fence.waiting and self.completed >= fence.epoch
 
     def drop_fence(self, fence_id: int) -> None:

@@ -66,20 +66,22 @@ class RemoteAgents:
         with self._lock:
             return next((m for m in self._members.values() if m.agent_id == agent_id), None)
 
-    def drain(self, agent_id: str) -> bool:
-        """Give the agent no more tasks; False if there is no such agent."""
-        return self._move(agent_id, ("UP", "DRAINING"), "DRAINING")
-
-    def let_go(self, agent_id: str) -> None:
-        """Tell a drained agent to leave: its next beat says so."""
-        self._move(agent_id, ("DRAINING",), "LEFT")
-
-    def _move(self, agent_id: str, before: tuple[str, ...], state: str) -> bool:
+    def incarnation(self, agent_id: str) -> str | None:
+        """Return the incarnation of an agent."""
         member = self.member(agent_id)
-        if member is None or not self._table.move(member.incarnation, before, state):
+        return member.incarnation if member is not None else None
+
+    def drain(self, incarnation: str) -> bool:
+        """Give the agent no more tasks; False if it is gone."""
+        if not self._table.move(incarnation, ("UP", "DRAINING"), "DRAINING"):
             return False
         self._look()
         return True
+
+    def let_go(self, incarnation: str) -> None:
+        """Tell a drained agent to leave: its next beat says so."""
+        if self._table.move(incarnation, ("DRAINING",), "LEFT"):
+            self._look()
 
     def _run(self) -> None:
         away = False

@@ -28,7 +28,7 @@ jobs = sa.Table(
     metadata,
     sa.Column("job_id", sa.String, primary_key=True),
     sa.Column("generation", sa.Integer, nullable=False),  # attempt number; fences off older ones
-    sa.Column("desired", sa.String, nullable=False),  # running | stopped
+    sa.Column("desired", sa.String, nullable=False),  # running | paused
     sa.Column("state", sa.String, nullable=False),
     sa.Column("error", sa.Text),
 )
@@ -124,10 +124,15 @@ class ControlTables:
             con.execute(sa.delete(jobs).where(jobs.c.job_id.in_(job_ids)))
             con.execute(sa.delete(tasks).where(tasks.c.job_id.in_(job_ids)))
 
-    def stop_jobs(self, job_ids: Sequence[str]) -> None:
-        """Say that jobs are to stop."""
+    def desire(self, job_id: str, desired: str) -> None:
+        """Say whether a job is to be ``running`` or ``paused``."""
         with self._engine.begin() as con:
-            con.execute(sa.update(jobs).where(jobs.c.job_id.in_(job_ids)).values(desired="stopped"))
+            con.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(desired=desired))
+
+    def paused_jobs(self) -> set[str]:
+        """Return the jobs that are to be paused."""
+        with self._engine.begin() as con:
+            return set(con.execute(sa.select(jobs.c.job_id).where(jobs.c.desired == "paused")).scalars())
 
     def all_objects(self) -> list[ObjectRow]:
         """Return the objects in the order of their creation."""
@@ -140,13 +145,15 @@ class ControlTables:
 
         It grows over all jobs, so that a job dropped and made again under its old name is never taken for the old one.
         """
-        mine = counters.c.name == "generation"
         with self._engine.begin() as con:
-            if con.execute(sa.update(counters).where(mine).values(value=counters.c.value + 1)).rowcount == 0:
-                con.execute(sa.insert(counters).values(name="generation", value=1))
-            generation = int(con.execute(sa.select(counters.c.value).where(mine)).scalar_one())
+            generation = _next(con, "generation")
             con.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(generation=generation, error=None))
         return generation
+
+    def next_change(self) -> int:
+        """Return a number that tells one change of the cluster from another."""
+        with self._engine.begin() as con:
+            return _next(con, "change")
 
     def place(self, job_id: str, generation: int, placement: dict[str, str]) -> None:
         """Record where the tasks of one attempt run; an older attempt's rows go."""
@@ -161,7 +168,7 @@ class ControlTables:
         """Return a job's attempt and its placement (task to agent) if its tasks were all started, else None."""
         with self._engine.begin() as con:
             row = con.execute(sa.select(jobs.c.generation, jobs.c.state).where(jobs.c.job_id == job_id)).one_or_none()
-            if row is None or row.state != "RUNNING":
+            if row is None or row.state not in ("RUNNING", "PAUSED"):
                 return None
             placed = con.execute(
                 sa.select(tasks.c.task_id, tasks.c.agent_id).where(
@@ -186,3 +193,10 @@ class ControlTables:
                 .where(jobs.c.job_id == job_id, jobs.c.generation <= generation)
                 .values(state=state, error=error)
             )
+
+
+def _next(con: sa.Connection, counter: str) -> int:
+    mine = counters.c.name == counter
+    if con.execute(sa.update(counters).where(mine).values(value=counters.c.value + 1)).rowcount == 0:
+        con.execute(sa.insert(counters).values(name=counter, value=1))
+    return int(con.execute(sa.select(counters.c.value).where(mine)).scalar_one())

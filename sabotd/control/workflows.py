@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from sabot.errors import InternalError
 
 if TYPE_CHECKING:
-    from sabotd.control.durable import ClusterActions
+    from sabotd.control.actions import ClusterActions, JobActions
 
 log = logging.getLogger("sabot.workflows")
 
@@ -32,16 +33,16 @@ class Workflows:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, actions: ClusterActions) -> None:
-        """Begin to launch; what a dead daemon left undone resumes then."""
-        self._thread = threading.Thread(target=self._run, args=(actions,), name="workflows", daemon=True)
+    def start(self, jobs: JobActions, cluster: ClusterActions) -> None:
+        """Begin to launch; what a dead daemon left undone is finished before anything else runs."""
+        self._thread = threading.Thread(target=self._run, args=(jobs, cluster), name="workflows", daemon=True)
         self._thread.start()
 
-    def _run(self, actions: ClusterActions) -> None:
+    def _run(self, jobs: JobActions, cluster: ClusterActions) -> None:
         try:
             from sabotd.control import durable  # half a second, off the path to the first query
 
-            durable.start(self._engine, self._url, actions)
+            durable.start(self._engine, self._url, jobs, cluster)
         except BaseException as error:
             self._error = error
             raise
@@ -50,8 +51,12 @@ class Workflows:
         finally:
             self._done.set()
         while not self._stopping.wait(_PRUNE_EVERY_S):
-            gone = durable.prune(_KEEP_S)
-            log.debug("pruned %s ended workflows", gone)
+            try:
+                gone = durable.prune(time.time() - _KEEP_S)
+            except sa.exc.DBAPIError as error:  # the control database is away: later
+                log.warning("ended workflows cannot be pruned now: %s", error.orig)
+            else:
+                log.debug("pruned %s ended workflows", gone)
 
     def _ready(self) -> ModuleType:
         self._done.wait()
@@ -60,6 +65,10 @@ class Workflows:
             raise InternalError(msg) from self._error
         return self._durable
 
+    def await_start(self) -> None:
+        """Wait until what a dead daemon left undone has been finished."""
+        self._ready()
+
     def deploy(self, job_id: str, generation: int) -> None:
         """Run a deploy workflow; see `durable.deploy`."""
         self._ready().deploy(job_id, generation)
@@ -67,6 +76,22 @@ class Workflows:
     def stop_job(self, job_id: str, generation: int, state: str, error: str | None = None) -> None:
         """Run a stop workflow; see `durable.stop_job`."""
         self._ready().stop_job(job_id, generation, state, error)
+
+    def pause(self, job_id: str, change: int) -> None:
+        """Run a pause workflow; see `durable.pause`."""
+        self._ready().pause(job_id, change)
+
+    def resume(self, job_id: str, change: int) -> None:
+        """Run a resume workflow; see `durable.resume`."""
+        self._ready().resume(job_id, change)
+
+    def recover(self, job_ids: list[str], change: int) -> None:
+        """Run a recover workflow; see `durable.recover`."""
+        self._ready().recover(job_ids, change)
+
+    def drain(self, agent_id: str, incarnation: str, change: int) -> bool:
+        """Run a drain workflow; see `durable.drain`."""
+        return bool(self._ready().drain(agent_id, incarnation, change))
 
     def history(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Return the workflows that are kept and their steps; see `durable.history`."""

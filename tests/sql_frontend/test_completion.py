@@ -40,6 +40,11 @@ from sql_frontend.duck import functions
         ("select 1; select * from ", "", "r", (), ""),
         ("show ", "", "k", (), ""),
         ("create ", "", "k", (), ""),
+        ("alter ", "", "k", (), ""),
+        ("alter materialized view ", "", "r", (), ""),
+        ("alter job j", "", "r", (), "j"),
+        ("alter sink s ", "", "k", (), ""),
+        ("pause job ", "", "r", (), ""),
         ("select 'abc", "", "", (), ""),
         ("select 1 -- abc", "", "", (), ""),
         ('select "T".', ' from "T"', "c", ("T",), ""),
@@ -58,6 +63,9 @@ def test_context(before: str, after: str, kinds: str, of: tuple[str, ...], prefi
 def test_likely_next_words() -> None:
     assert "MATERIALIZED VIEW" in completion_context("create ").after
     assert "JOBS" in completion_context("show j").after
+    assert "MATERIALIZED VIEW" in completion_context("alter ").after
+    assert completion_context("alter materialized view v ").after == ("PAUSE", "RESUME")
+    assert completion_context("resume sink ").kinds == ("sink",)
     assert completion_context("").after[0] == "SELECT"
 
 

@@ -11,11 +11,13 @@ from sql_frontend.statements import (
     CreateTable,
     CreateView,
     Describe,
+    DrainAgent,
     Drop,
     Explain,
     Flush,
     FormatClause,
     Insert,
+    Pause,
     Select,
     SetOption,
     Show,
@@ -273,3 +275,42 @@ def test_an_error_in_a_script_points_into_the_script() -> None:
         parse_script(script)
     assert caught.value.text == script
     assert caught.value.span == Span(script.index("TABEL"), script.index("TABEL") + 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "paused"),
+    [
+        ("ALTER MATERIALIZED VIEW V PAUSE", "materialized view", "v", True),
+        ('alter sink "S" resume;', "sink", "S", False),
+        ("ALTER JOB public.j RESUME", "job", "j", False),
+        ("PAUSE JOB pause", "job", "pause", True),
+        ("RESUME MATERIALIZED VIEW v", "materialized view", "v", False),
+    ],
+)
+def test_pause_and_resume(text: str, kind: str, name: str, paused: bool) -> None:
+    found = parse_statement(text)
+    assert isinstance(found, Pause)
+    assert (found.kind, found.name, found.paused) == (kind, name, paused)
+
+
+def test_drain() -> None:
+    found = parse_statement("ALTER SYSTEM DRAIN AGENT Blade2")
+    assert isinstance(found, DrainAgent)
+    assert found.agent == "blade2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "at"),
+    [
+        ("ALTER TABLE t ADD COLUMN x INT", "ALTER of this is not supported", "ALTER"),
+        ("ALTER JOB j STOP", "expected PAUSE or RESUME, found 'STOP'", "STOP"),
+        ("PAUSE v", "expected MATERIALIZED VIEW, SINK or JOB, found 'v'", "v"),
+        ("RESUME JOB j now", "expected the end of the statement, found 'now'", "now"),
+    ],
+)
+def test_what_alter_does_not_take(text: str, message: str, at: str) -> None:
+    with pytest.raises(SqlError) as caught:
+        parse_statement(text)
+    assert caught.value.message == message
+    assert caught.value.span is not None
+    assert text[caught.value.span.start : caught.value.span.end] == at

@@ -119,7 +119,7 @@ def test_agents_join_work_are_lost_and_are_drained(
         with pytest.raises(sabot.Error, match="does not exist"):
             run("ALTER SYSTEM DRAIN AGENT r7")
         names = db.sql("SELECT DISTINCT name FROM sabot_catalog.workflows WHERE status = 'SUCCESS'").fetchall()
-        assert {n for (n,) in names} == {"deploy", "stop"}
+        assert {n for (n,) in names} == {"deploy", "recover", "drain"}
         ((steps,),) = db.sql("SELECT count(*) FROM sabot_catalog.workflow_steps WHERE name = 'place'").fetchall()
         assert steps >= 3
     assert daemon.end() == 0

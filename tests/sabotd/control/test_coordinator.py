@@ -10,6 +10,7 @@ import pytest
 from planner.task_spec import ColumnSpec, FromOperator, JobSpec, LogSourceOp, OperatorNode, SinkOp, TaskSpec
 from sabot.errors import JobError
 from sabotd.agent import messages as msg
+from sabotd.control.actions import ForgottenAttemptError
 from sabotd.control.agents import Command
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, open_engine
@@ -93,3 +94,40 @@ def test_a_stop_reaches_every_agent_and_says_so(coordinator: Coordinator, agent:
     assert agent.told == [msg.Cancel("j", 6, halt=True), msg.Cancel("j", 6)]
     (job,) = coordinator.jobs()
     assert job.phase == "STOPPED"
+
+
+def test_a_pause_reaches_the_sources_and_is_told_until_the_job_goes_on(
+    coordinator: Coordinator, agent: WrittenDown
+) -> None:
+    run(coordinator, 6)
+    agent.told.clear()
+    coordinator.pause_sources("j")
+    (paused,) = agent.told
+    assert isinstance(paused, msg.Pause)
+    assert paused.paused
+    (job,) = coordinator.jobs()
+    assert job.phase == "PAUSED"
+    agent.told.clear()
+    assert coordinator.resume_sources("j")
+    assert agent.told == [msg.Pause("j", 6, paused=False)]
+    assert job.phase == "RUNNING"
+
+
+def test_a_paused_job_without_tasks_begins_anew_when_it_goes_on(coordinator: Coordinator, agent: WrittenDown) -> None:
+    run(coordinator, 6)
+    coordinator.pause_sources("j")
+    coordinator.suspend("j", 6)
+    (job,) = coordinator.jobs()
+    assert (job.phase, job.has_tasks) == ("PAUSED", False)
+    assert not coordinator.resume_sources("j")
+    assert job.phase == "RECOVERING", "FLUSH waits"
+    run(coordinator, 7)
+    assert job.phase == "RUNNING"
+
+
+def test_an_attempt_of_a_dead_daemon_is_not_taken_for_an_old_one(coordinator: Coordinator) -> None:
+    for call in (coordinator.register_shuffles, coordinator.begin):
+        with pytest.raises(ForgottenAttemptError, match="another daemon"):
+            call("j", 6)
+    with pytest.raises(ForgottenAttemptError):
+        coordinator.start_tasks("j", 6, "a1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cython_shuffle.frames import MAX_WATERMARK_US
-from sabot.errors import JobError
+from sabot.errors import JobError, ShuffleError
 from sabotd.agent.messages import (
     EpochDone,
     FenceReached,
@@ -16,7 +16,7 @@ from sabotd.agent.messages import (
     TaskFailed,
     TaskStanding,
 )
-from sabotd.control.job_state import Completed, Failed, Finished, Inject, JobPhase, JobState
+from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, JobPhase, JobState
 
 
 def job(sources: dict[str, list[str]] | None = None) -> JobState:
@@ -256,3 +256,42 @@ def test_an_end_that_nobody_was_there_to_hear_of_is_heard_of() -> None:
     out = state.resume([*tasks, standing("m/0", completed=9)], 9, 100.0)
     assert Finished() in out
     assert state.phase is JobPhase.FINISHED
+
+
+def test_a_pause_is_reached_when_all_that_was_read_is_visible() -> None:
+    state = job()
+    state.begin(0.0)
+    run_epoch(state, 0.01, passed("s/0", 1), passed("s/1", 1))
+    state.fence(1)
+    state.pause(2)
+    assert state.fence_passed(1), "what FLUSH waits for is not going to be read"
+    assert not state.fence_passed(2)
+    out = state.report(FenceReached("mv:v", 1, "s/0", 2, 2), 0.02)
+    assert [type(i) for i in out] == [Inject], "what has been read goes out at once"
+    state.report(FenceReached("mv:v", 1, "s/1", 2, 2), 0.02)
+    assert not state.fence_passed(2)
+    run_epoch(state, 0.03, passed("s/0", 2), passed("s/1", 2))
+    assert state.fence_passed(2)
+    assert state.due() is None, "a paused job costs nothing"
+    state.unpause()
+    state.fence(3)
+    assert not state.fence_passed(3), "FLUSH waits again"
+
+
+def test_a_paused_job_whose_source_had_ended_finishes() -> None:
+    state = job({"s/0": ["r"]})
+    state.begin(0.0)
+    state.pause(1)
+    state.report(FenceReached("mv:v", 1, "s/0", 1, 1), 0.01)
+    run_epoch(state, 0.02, passed("s/0", 1, finished=True))
+    run_epoch(state, 0.03, passed("s/0", 2, finished=True))
+    assert state.phase is JobPhase.FINISHED
+    assert state.fence_passed(1)
+
+
+def test_a_paused_job_that_loses_tasks_is_broken_as_any() -> None:
+    state = job()
+    state.begin(0.0)
+    state.pause(1)
+    error = ShuffleError("agent 'a1' was lost").to_wire()
+    assert state.report(TaskFailed("mv:v", 1, "s/0", error), 1.0) == [Broken(error)]
