@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import logging
@@ -97,5 +98,6 @@ def _watch_stdin(stop: threading.Event) -> None:
 def _tell(ready_fd: int | None, word: dict[str, object]) -> None:
     if ready_fd is None:
         return
-    os.write(ready_fd, json.dumps(word).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # whoever started it waits no longer
+        os.write(ready_fd, json.dumps(word).encode() + b"\n")
     os.close(ready_fd)

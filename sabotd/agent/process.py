@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -143,7 +144,8 @@ def run_agent(
     endpoint.start()
     runtime.start()
     if ready_fd is not None:
-        os.write(ready_fd, f"{endpoint.location}\n".encode())
+        with contextlib.suppress(BrokenPipeError):  # the daemon is dead: standard input has ended too
+            os.write(ready_fd, f"{endpoint.location}\n".encode())
         os.close(ready_fd)
 
     def watch_parent() -> None:

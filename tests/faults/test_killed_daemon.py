@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import os
 import random
+import select
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -88,3 +96,45 @@ def test_kills_between_create_and_drop(start: Start) -> None:
     with sabot.connect(daemon.location) as db:
         expected.check(db)
         assert "ERROR   sabotd" not in daemon.log.read_text()
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that a daemon with this word in its environment has left, it among them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get("SABOT_TEST") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def test_kills_during_the_start_leave_no_agent(tmp_path: Path) -> None:
+    """Takes seconds: a start each round."""
+    rng = random.Random(5)
+    command = [sys.executable, "-m", "sabotd", "--data", str(tmp_path / "data"), "--listen", "grpc://127.0.0.1:0"]
+    start_s = 0.0
+    for _ in range(6):
+        faulthandler.dump_traceback_later(180, exit=True)  # each has the time that a test has
+        mark = f"{tmp_path}/{rng.random()}"
+        ready_in, ready_out = os.pipe()
+        began = time.monotonic()
+        with (tmp_path / "log").open("ab") as log:
+            daemon = subprocess.Popen(
+                [*command, "--agents", "2", "--ready-fd", str(ready_out)],
+                pass_fds=(ready_out,),
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, "SABOT_TEST": mark},
+            )
+        os.close(ready_out)
+        with os.fdopen(ready_in, "rb") as pipe:
+            if not start_s:
+                assert pipe.readline()
+                start_s = time.monotonic() - began
+            else:
+                # the moment is what is being varied
+                select.select([pipe], [], [], rng.random() * start_s)
+            daemon.kill()
+            daemon.wait()
+        while marked(mark):
+            pass

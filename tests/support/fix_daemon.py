@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,15 +16,25 @@ import pytest
 Start = Callable[..., "Daemon"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-kill", action="store_true", help="kill the daemon at every moment on every database")
+
+
 class Daemon:
     """A sabotd process in the foreground, as a service manager starts it."""
 
-    def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "sabotd"),
+    ) -> None:
         ready_in, ready_out = os.pipe()
         self.log = data.parent / f"{data.name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sabotd", "--data", str(data), "--ready-fd", str(ready_out), *arguments],
+                [sys.executable, *program, "--data", str(data), "--ready-fd", str(ready_out), *arguments],
                 pass_fds=(ready_out,),
                 stdin=subprocess.DEVNULL,
                 stderr=log,
@@ -33,7 +42,6 @@ class Daemon:
             )
         os.close(ready_out)
         with os.fdopen(ready_in, "rb") as pipe:
-            assert select.select([pipe], [], [], 60)[0], "no word from the daemon within a minute"
             line = pipe.readline()
         self.word = json.loads(line) if line else {}
         self.location: str = self.word.get("location", "")

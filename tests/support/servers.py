@@ -149,6 +149,13 @@ class PostgresServer(Server):
 
         self.launch([*prefix, str(bin_dir / "postgres"), "-D", str(data), *flags], ready)
 
+    def new_database(self) -> str:
+        """Make a database; return its URL. It goes with the server."""
+        name = f"sabot_{os.urandom(4).hex()}"
+        psql = find_program("psql", "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
+        self.run([psql, "-q", "-d", self.dsn, "-c", f"CREATE DATABASE {name}"])
+        return self.dsn.rsplit("/", 1)[0] + f"/{name}"
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop fast (SIGINT): clients are cut off."""
         super().stop(how)
