@@ -126,6 +126,14 @@ class Job:
         rows = self._connection.sql(f"EXPLAIN {'ANALYZE ' if analyze else ''}{quote(self.name)}").fetchall()
         return "\n".join(str(row[0]) for row in rows)
 
+    def pause(self) -> None:
+        """Have the job's sources read nothing more; all that they have read is visible when this returns."""
+        self._connection.execute(f"PAUSE JOB {quote(self.name)}").close()
+
+    def resume(self) -> None:
+        """Have a paused job go on."""
+        self._connection.execute(f"RESUME JOB {quote(self.name)}").close()
+
     def drop(self) -> None:
         """End the job and forget it, its view too."""
         self._connection.execute(f"DROP JOB {quote(self.name)}").close()

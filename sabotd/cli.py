@@ -24,6 +24,7 @@ class _NoPandas(importlib.abc.MetaPathFinder):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sabotd``; returns the exit status: 0, or 2 when it cannot start."""
     sys.meta_path.insert(0, _NoPandas())
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # a refused handshake is told by us, not by it too
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["agent"]:
@@ -83,7 +84,12 @@ def _agent(arguments: Sequence[str]) -> int:
         "--listen", required=True, metavar="LOCATION", help="where the daemon and agents reach this one"
     )
     parser.add_argument("--id", help="its name in the cluster; the host's name if not given")
-    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)), help="tasks it is meant for")
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="its size beside other agents', by tasks of an operator; the cores if not given",
+    )
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="shown in SHOW AGENTS")
     parser.add_argument("--state-dir", type=Path, default=Path("sabot-agent"), help="folder of the tasks' state")
     parser.add_argument("--pool-bytes", type=int, default=256 << 20, help="rows in motion that it may hold")
@@ -103,6 +109,10 @@ def _agent(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     if (args.join is None) == (args.coordinator is None):
         parser.error("--join URL is needed")
+    if args.slots < 1:
+        parser.error("--slots has to be at least 1")
+    if bad := [label for label in args.label if not label.partition("=")[0] or "=" not in label]:
+        parser.error(f"--label {bad[0]!r} is not KEY=VALUE")
     from sabotd.agent.join import run_joined_agent
     from sabotd.agent.process import run_agent
     from sabotd.logs import configure_logging

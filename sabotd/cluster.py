@@ -16,7 +16,7 @@ import psutil
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint
 from sabot import __version__
-from sabot.errors import ClientError, ConfigError, JobError, SabotError
+from sabot.errors import ClientError, ConfigError, JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.catalog_store import CatalogStore
@@ -38,6 +38,7 @@ from sabotd.state.store import Store
 log = logging.getLogger("sabot.cluster")
 
 OWN_AGENT = "sabotd"
+_CALL_BACK_S = 5.0
 _SOCKET_FOLDER = re.compile(r"[\w/.~-]{1,80}", re.ASCII)
 """Sockets have a length limit of about a hundred characters, and stand in addresses; a data folder may be anything."""
 
@@ -107,6 +108,7 @@ class Cluster:
             lambda: self._endpoint.location,
             AgentSettings(
                 config.agents.pool_bytes,
+                config.agents.resolved_slots(),
                 agent_mb,
                 config.streaming.idle_timeout_s,
                 config.log.level,
@@ -143,6 +145,7 @@ class Cluster:
     def start(self) -> None:
         """Start agents, resume what a dead daemon left, redeploy the jobs."""
         self._endpoint.register_action("report", self._take_reports)
+        self._endpoint.register_action("hello", self._greet)
         self._endpoint.start()
         self._runtime.start()
         self._children.start(self._count)
@@ -226,6 +229,16 @@ class Cluster:
 
     def _take_reports(self, body: bytes) -> bytes:
         self.coordinator.report(msg.REPORTS.decode(body).reports)
+        return b""
+
+    def _greet(self, body: bytes) -> bytes:
+        """Call an agent back that wants to join, where it says that it is."""
+        location = body.decode()
+        try:
+            self._clients.call_action(location, "ping", b"", _CALL_BACK_S)
+        except ShuffleError as error:
+            text = f"sabotd cannot call the agent at {location!r} back: {error.message}"
+            raise ConfigError(text, hint=error.hint) from error
         return b""
 
     def stop(self, timeout_s: float = 8.0) -> None:

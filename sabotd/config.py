@@ -163,6 +163,7 @@ class AgentsConfig:
     """``[agents]``: the processes that run tasks."""
 
     count: int = _setting(_count, "auto")
+    slots: int = _setting(_integer(0, 1024), 0)
     memory_limit_bytes: int = _setting(_size, "0B", key="memory_limit")
     pool_bytes: int = _setting(_size, "256MiB", key="pool")
     state_dir: str = _setting(_string, "")
@@ -177,6 +178,10 @@ class AgentsConfig:
     def resolved_count(self) -> int:
         """Return the number of agent processes: ``count``, or one a core, at least two."""
         return max(2, len(os.sched_getaffinity(0))) if self.count == AUTO else self.count
+
+    def resolved_slots(self) -> int:
+        """Return the slots of each of those: ``slots``, or an equal share of the cores, at least one."""
+        return self.slots or max(1, len(os.sched_getaffinity(0)) // max(1, self.resolved_count()))
 
 
 @dataclass(frozen=True)

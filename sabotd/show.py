@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -148,6 +149,7 @@ def agents(cluster: Cluster) -> pa.Table:
     """List the agents, the daemon's own among them."""
     found = [cluster.own_agent, *cluster.agents()]
     members = [cluster.member(a.agent_id) for a in found]
+    used = cluster.coordinator.slots_used()
     tasks: dict[str, int] = {}
     for job in cluster.coordinator.jobs():
         if job.has_tasks:
@@ -160,8 +162,9 @@ def agents(cluster: Cluster) -> pa.Table:
             "pid": pa.array([a.pid for a in found], pa.int64()),
             "tasks": pa.array([tasks.get(a.agent_id, 0) for a in found], pa.int32()),
             "location": pa.array([a.location for a in found], pa.string()),
-            "host": pa.array([m.host if m else None for m in members], pa.string()),
-            "slots": pa.array([m.slots if m else None for m in members], pa.int32()),
+            "host": pa.array([m.host if m else socket.gethostname() for m in members], pa.string()),
+            "slots": pa.array([a.slots or None for a in found], pa.int32()),
+            "slots_used": pa.array([used[a.agent_id] if a.slots else None for a in found], pa.int32()),
             "memory_mb": pa.array([m.memory_mb if m else None for m in members], pa.int64()),
             "version": pa.array([m.version if m else __version__ for m in members], pa.string()),
             "labels": pa.array([_labels(m.labels) if m else "" for m in members], pa.string()),

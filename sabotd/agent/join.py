@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint, Security
 from sabot import __version__
-from sabot.errors import ConfigError
+from sabot.errors import ConfigError, ShuffleError
 from sabotd.agent.process import Reporter, register_actions
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.control.members import Member, MemberTable
@@ -25,6 +25,8 @@ from sabotd.control.tables import connect_engine
 log = logging.getLogger("sabot.agent")
 
 BEAT_EVERY_S = 1.0
+_GREETING_S = 15.0
+_NO_SUCH_TABLE = "42P01"
 FENCED = 3
 """Exit status of an agent that was declared dead and has stopped its tasks."""
 
@@ -48,15 +50,17 @@ def run_joined_agent(
     Raises
     ------
     ConfigError
-        The database does not answer, the cluster is of another version, the address cannot be listened on.
+        The database does not answer, the cluster is of another version, sabotd and this agent do not reach or trust
+        each other, the address cannot be listened on.
     """
     engine = connect_engine(url)
     table = MemberTable(engine)
     version, coordinator = _cluster_of(table, engine)
+    name = agent_id or socket.gethostname()
     if version != __version__:
+        table.tell_refusal(name, listen, f"it is Sabot {__version__}, the cluster runs {version}")
         msg = f"this agent is Sabot {__version__}, the cluster runs {version}"
         raise ConfigError(msg, hint="install the same version on both")
-    name = agent_id or socket.gethostname()
     state_dir.mkdir(parents=True, exist_ok=True)
     endpoint = FlightEndpoint(listen, name=name, security=security, compression=compression)
     clients = ClientPool(security)
@@ -90,6 +94,7 @@ def run_joined_agent(
         "UP",
     )
     try:
+        _greet(table, member, coordinator, clients)
         table.join(member)
         log.info("agent %s at %s has joined", name, endpoint.location)
         status = _live(table, member, reporter, runtime, stop)
@@ -105,6 +110,29 @@ def run_joined_agent(
     return status
 
 
+def _greet(table: MemberTable, member: Member, coordinator: str, clients: ClientPool) -> None:
+    """See that sabotd and this agent reach and trust each other, before any task depends on it.
+
+    Raises
+    ------
+    ConfigError
+        They do not. A sabotd that is not there now is no reason: it looks for agents when it is back.
+    """
+    try:
+        clients.call_action(coordinator, "hello", member.location.encode(), _GREETING_S)
+    except ShuffleError as error:
+        if error.retryable:
+            log.warning("%s; joining all the same, it will find this agent when it is back", error.message)
+            return
+        if "token" not in error.message:  # then sabotd has seen it for itself
+            table.tell_refusal(member.agent_id, member.location, error.message)
+        msg = f"sabotd at {coordinator!r} and this agent do not come together: {error.message}"
+        raise ConfigError(msg, hint=error.hint) from error
+    except ConfigError as error:
+        table.tell_refusal(member.agent_id, member.location, error.message)
+        raise
+
+
 def _cluster_of(table: MemberTable, engine: sa.Engine) -> tuple[str, str]:
     where = engine.url.render_as_string(hide_password=True)
     try:
@@ -114,6 +142,9 @@ def _cluster_of(table: MemberTable, engine: sa.Engine) -> tuple[str, str]:
         msg = f"control database {where!r} does not answer: {reason}"
         raise ConfigError(msg) from error
     except sa.exc.ProgrammingError as error:
+        if engine.dialect.name == "postgresql" and getattr(error.orig, "sqlstate", None) != _NO_SUCH_TABLE:
+            msg = f"control database {where!r} refuses: {str(error.orig).splitlines()[0]}"
+            raise ConfigError(msg) from error
         msg = f"no sabotd has set up control database {where!r}"
         raise ConfigError(msg, hint="start sabotd with this control.database first") from error
 

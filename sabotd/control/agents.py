@@ -46,6 +46,8 @@ class Agent(Protocol):
     pid: int
     outlives: bool
     """Whether it goes on when the daemon is killed."""
+    slots: int
+    """How many tasks of each operator it is meant for."""
 
     @property
     def location(self) -> str:
@@ -99,6 +101,7 @@ class LocalAgent:
         self.outlives = False
         self.state = "UP"
         self.pid = os.getpid()
+        self.slots = 0  # only what is pinned to it runs here
 
     @property
     def location(self) -> str:
@@ -152,6 +155,7 @@ class RemoteAgent:
         agent_id: str,
         location: str,
         pid: int,
+        slots: int,
         clients: ClientPool,
         on_silent: Callable[[], None],
         on_running: Callable[[Agent, Mapping[str, int]], None],
@@ -162,6 +166,7 @@ class RemoteAgent:
         self.outlives = outlives
         self._location = location
         self.pid = pid
+        self.slots = slots
         self.state = "UP"
         self._clients = clients
         self._posted: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
@@ -230,6 +235,10 @@ class RemoteAgent:
         body = self._clients.call_action(self.location, "conditions", b"", 5.0)
         return msgspec.json.decode(body, type=dict[str, list[str]])
 
+    def expect_end(self) -> None:
+        """Ask no more whether it is there: it is about to end."""
+        self._closing.set()
+
     def close(self) -> None:
         """End the threads."""
         self._closing.set()
@@ -244,6 +253,7 @@ class AgentSettings:
     """What a child process is told on its command line."""
 
     pool_bytes: int
+    slots: int
     memory_mb: int
     idle_timeout_s: float
     log_level: str
@@ -347,7 +357,7 @@ class ChildAgents:
             log.error("agent %s (pid %s) has not answered for %s s; killed", agent_id, process.pid, SILENCE_S)
             process.kill()
 
-        agent = RemoteAgent(agent_id, location, process.pid, self._clients, silent, self._on_running)
+        agent = RemoteAgent(agent_id, location, process.pid, settings.slots, self._clients, silent, self._on_running)
         watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
         with self._lock:
             self._agents[agent_id] = agent
@@ -401,6 +411,7 @@ class ChildAgents:
             if self._incarnation_of(agent_id) != incarnation:
                 return
             self._leaving.add(agent_id)
+            self._agents[agent_id].expect_end()
             process = self._processes[agent_id]
         if process.stdin is not None:
             process.stdin.close()
@@ -416,6 +427,8 @@ class ChildAgents:
             self._stopping = True
             processes = list(self._processes.values())
             agents = list(self._agents.values())
+        for agent in agents:
+            agent.expect_end()
         for process in processes:
             if process.stdin is not None:
                 process.stdin.close()

@@ -14,6 +14,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from typing import TypeGuard
 import pyarrow as pa
 
 from cython_shuffle.transport import UNIX
+from planner.placement import AgentSlots, place_tasks, slots_used
 from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TaskSpec
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
@@ -321,13 +323,12 @@ class Coordinator:
     # -- what the durable workflows do (ClusterActions)
 
     def place(self, job_id: str, generation: int) -> dict[str, str]:
-        """Spread the tasks of each operator over the agents; pinned ones go to the daemon's own."""
+        """Spread the tasks of each operator over the agents' slots; pinned ones go to the daemon's own agent."""
         job = self._known(job_id)
         agents = self.require_agents()
-        placement = {
-            t.task_id: self._own.agent_id if t.pinned else agents[t.index % len(agents)].agent_id
-            for t in job.spec.tasks
-        }
+        used = self.slots_used(but=job_id)
+        slots = [AgentSlots(a.agent_id, a.slots, used[a.agent_id]) for a in agents]
+        placement = place_tasks(job.spec.tasks, slots, self._own.agent_id)
         locations = {a.agent_id: a.location for a in (self._own, *agents)}
         with self._lock:
             if job.generation > generation:
@@ -424,6 +425,15 @@ class Coordinator:
             self._lock.notify_all()
         self._inbox.put(_NUDGE)
 
+    def slots_used(self, *, but: str = "") -> Counter[str]:
+        """Return how many slots of each agent are taken, by all jobs but one."""
+        used: Counter[str] = Counter()
+        with self._lock:
+            for job in self._jobs.values():
+                if job.spec.job_id != but and (job.has_tasks or job.phase == "DEPLOYING"):
+                    used.update(slots_used(job.spec.tasks, job.placement))
+        return used
+
     def register_shuffles(self, job_id: str, generation: int) -> None:
         """Make the job's edges known to every agent that has tasks of it, before the first task starts."""
         shuffles = self._present(job_id, generation)
@@ -476,6 +486,8 @@ class Coordinator:
             if job.state.phase is not JobPhase.DEPLOYING:
                 return
             job.started = dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="seconds")
+            if job.recovering:
+                log.info("job %s runs again", job_id)
             job.recovering = False
             self._carry_out(job, job.state.begin(time.monotonic()))
             self._lock.notify_all()

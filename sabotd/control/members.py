@@ -7,6 +7,7 @@ An agent whose beat finds its row neither UP nor DRAINING has been declared dead
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,14 @@ cluster = sa.Table(
     sa.Column("version", sa.String, nullable=False),
     sa.Column("coordinator", sa.String, nullable=False),  # location that takes reports
 )
+refusals = sa.Table(
+    "sabot_refusals",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("agent_id", sa.String, nullable=False),
+    sa.Column("location", sa.String, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,9 @@ class MemberTable:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         sqlite = engine.dialect.name == "sqlite"
-        self._now = sa.text("unixepoch('subsec')" if sqlite else "extract(epoch from clock_timestamp())")
+        self._now = sa.text(
+            "(julianday('now') - 2440587.5) * 86400.0" if sqlite else "extract(epoch from clock_timestamp())"
+        )
 
     # -- the daemon's side
 
@@ -90,6 +101,15 @@ class MemberTable:
                 .values(state=state)
             )
         return done.rowcount == 1
+
+    def take_refusals(self) -> list[tuple[str, str, str]]:
+        """Return name, location and reason of agents that could not join, once."""
+        columns = (refusals.c.agent_id, refusals.c.location, refusals.c.reason)
+        with self._engine.begin() as con:
+            found = [(str(a), str(where), str(why)) for a, where, why in con.execute(sa.select(*columns))]
+            if found:
+                con.execute(sa.delete(refusals))
+        return found
 
     def forget_older(self, seconds: float) -> None:
         """Delete rows of agents that are gone for so long."""
@@ -146,6 +166,13 @@ class MemberTable:
                     state="UP",
                     beat=sa.cast(self._now, sa.Float),
                 )
+            )
+
+    def tell_refusal(self, agent_id: str, location: str, reason: str) -> None:
+        """Leave word for sabotd, which it logs, that this agent cannot join."""
+        with self._engine.begin() as con:
+            con.execute(
+                sa.insert(refusals).values(id=uuid.uuid4().hex, agent_id=agent_id, location=location, reason=reason)
             )
 
     def state(self, incarnation: str) -> str:

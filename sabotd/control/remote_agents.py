@@ -15,7 +15,7 @@ from sabotd.control.members import Member, MemberTable
 log = logging.getLogger("sabot.members")
 
 LOOK_EVERY_S = 1.0
-_FORGET_S = 86_400.0
+_FORGET_S = 3600.0
 
 
 class RemoteAgents:
@@ -89,6 +89,8 @@ class RemoteAgents:
             try:
                 self._look()
                 self._table.forget_older(_FORGET_S)
+                for agent_id, location, reason in self._table.take_refusals():
+                    log.warning("agent %s at %s is refused: %s", agent_id, location, reason)
             except sa.exc.DBAPIError as error:
                 if not away:
                     log.warning("the control database does not answer: %s", error.orig)
@@ -122,7 +124,14 @@ class RemoteAgents:
             self._declare_lost(member, f"it has not answered for {SILENCE_S:.0f} s")
 
         link = RemoteAgent(
-            member.agent_id, member.location, member.pid, self._clients, silent, self._on_running, outlives=True
+            member.agent_id,
+            member.location,
+            member.pid,
+            member.slots,
+            self._clients,
+            silent,
+            self._on_running,
+            outlives=True,
         )
         link.state = member.state
         with self._lock:

@@ -14,6 +14,9 @@ from sabot.errors import ConfigError
 
 metadata = sa.MetaData()
 
+_CONNECT_S = 10
+"""A host that does not even refuse (a firewall, a link that is down) is given up after so long."""
+
 objects = sa.Table(
     "sabot_objects",
     metadata,
@@ -89,7 +92,9 @@ def connect_engine(url: str) -> sa.Engine:
     if url.startswith("postgresql://"):
         url = "postgresql+psycopg" + url.removeprefix("postgresql")
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        is_postgres = url.startswith("postgresql")
+        limit = {"connect_timeout": _CONNECT_S} if is_postgres else {}
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=limit)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
         msg = f"{url!r} is no URL of a control database"
         raise ConfigError(msg, hint="write postgresql://USER@HOST/NAME or sqlite:////PATH") from error

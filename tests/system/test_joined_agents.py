@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,22 +13,15 @@ import sqlalchemy as sa
 
 import sabot
 from tests.support.fix_daemon import Daemon
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, find_program
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[str]:
+def database(postgres: PostgresServer) -> str:
     """Make a database of the test's own; gives its URL."""
-    name = f"sabot_{os.urandom(4).hex()}"
-    admin = sa.create_engine(postgres.dsn.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as con:
-        con.execute(sa.text(f"CREATE DATABASE {name}"))
-    yield postgres.dsn.rsplit("/", 1)[0] + f"/{name}"
-    with admin.connect() as con:
-        con.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    return postgres.new_database()
 
 
 @pytest.fixture
@@ -152,11 +144,18 @@ def test_a_stopped_agent_is_declared_dead_and_ends_itself_when_it_wakes(
 
 def refused(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "sabotd", "agent", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "sabotd", "agent", *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     return line
+
+
+def in_log(daemon: Daemon, words: str) -> bool:
+    """Wait until the daemon has logged `words`, once; it looks at the tables every second."""
+    while words not in daemon.log.read_text():
+        assert daemon.process.poll() is None
+    return daemon.log.read_text().count(words) == 1
 
 
 def test_who_may_not_join_is_told_in_one_line(database: str, daemon: Daemon, tmp_path: Path) -> None:
@@ -164,11 +163,53 @@ def test_who_may_not_join_is_told_in_one_line(database: str, daemon: Daemon, tmp
     assert "does not answer" in refused("--join", "postgresql://x@127.0.0.1:1/x", *here)
     assert "no URL" in refused("--join", "postgres//x", *here)
     assert "token and TLS" in refused("--join", database, "--listen", "grpc://192.0.2.1:7000")
+    empty = database.rpartition("/")[0] + "/postgres"
+    assert "no sabotd has set up" in refused("--join", empty, *here)
     engine = sa.create_engine(database.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as con:
         con.execute(sa.text("UPDATE sabot_cluster SET version = '99.0'"))
     engine.dispose()
-    said = refused("--join", database, *here)
+    said = refused("--join", database, "--id", "old", *here)
     assert sabot.__version__ in said
     assert "99.0" in said
+    assert in_log(daemon, f"it is Sabot {sabot.__version__}, the cluster runs 99.0")
     assert daemon.end() == 0
+
+
+TLS = Path(__file__).parents[1] / "support" / "tls"
+
+
+def test_who_does_not_belong_to_the_cluster_is_told_on_both_sides(database: str, tmp_path: Path) -> None:
+    for name, token in (("right", "s3cret"), ("wrong", "guess")):
+        (tmp_path / name).write_text(token)
+    secrets = {"certificate": TLS / "certificate.pem", "key": TLS / "key.pem", "ca": TLS / "certificate.pem"}
+    other = {"certificate": tmp_path / "other.pem", "key": tmp_path / "other.key"}
+    make = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    make += ["-subj", "/CN=other", "-addext", "subjectAltName=IP:127.0.0.1"]
+    make += ["-out", str(other["certificate"]), "-keyout", str(other["key"])]
+    subprocess.run([find_program("openssl"), *make], check=True, capture_output=True)
+    config = tmp_path / "sabotd.toml"
+    lines = [f'[control]\ndatabase = "{database}"\n[agents]\ncount = 1\nlisten = "grpc+tls://127.0.0.1:0"']
+    lines += [f'token_file = "{tmp_path / "right"}"', *(f'{k}_file = "{v}"' for k, v in secrets.items())]
+    config.write_text("\n".join(lines) + "\n")
+    daemon = Daemon(tmp_path / "data", "--config", str(config), "--listen", "grpc://127.0.0.1:0")
+
+    def arguments(token: str, **other: Path) -> list[str]:
+        files = {**secrets, "token": tmp_path / token, **other}
+        common = ["--join", database, "--listen", "grpc+tls://127.0.0.1:0", "--state-dir", str(tmp_path / "r")]
+        return [*common, *(f"--{k}-file={v}" for k, v in files.items())]
+
+    try:
+        with sabot.connect(daemon.location) as db:
+            wait_for(db, UP, [("a1",), ("sabotd",)])
+            assert "the agent's token is missing or wrong" in refused(*arguments("wrong"), "--id", "w")
+            assert in_log(daemon, "the agent's token is missing or wrong")
+            # it does not trust sabotd
+            assert "no TLS with peer" in refused(*arguments("right", ca=other["certificate"]), "--id", "x")
+            assert in_log(daemon, "agent x at")
+            # sabotd does not trust it
+            assert "cannot call the agent" in refused(*arguments("right", **other), "--id", "y")
+            assert in_log(daemon, "agent y at")
+            wait_for(db, UP, [("a1",), ("sabotd",)])
+    finally:
+        assert daemon.end() == 0

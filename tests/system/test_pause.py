@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 import sabot
+from planner import JobGraph, OperatorType
 from tests.support.fix_daemon import Start
 from tests.support.fix_server import Server
 
@@ -155,3 +156,24 @@ def test_a_paused_view_keeps_its_rows_when_its_tasks_are_lost(start: Start) -> N
         run(db, "RESUME JOB v", "FLUSH")
         assert db.sql("SELECT * FROM w").fetchall() == [(1001, 499501)]
     assert daemon.end() == 0
+
+
+def test_a_job_written_as_a_graph_pauses_too(server: Server) -> None:
+    server.run("CREATE TABLE t (k INT)", "INSERT INTO t VALUES (1), (2)")
+    graph = JobGraph("doubled")
+    rows = graph.add_operator("rows", OperatorType.SOURCE, relation="t")
+    double = graph.add_operator("double", OperatorType.MAP, sql="2 * k AS k")
+    view = graph.add_operator("view", OperatorType.MATERIALIZE)
+    graph.connect(rows, double)
+    graph.connect(double, view)
+    with sabot.App("app", server=server.db.url) as app:
+        job = app.submit(graph)
+        job.wait()
+        job.pause()
+        assert job.status()["state"] == "PAUSED"
+        server.run("INSERT INTO t VALUES (3)", "FLUSH")
+        assert server.rows("SELECT k FROM doubled ORDER BY k") == [(2,), (4,)]
+        job.resume()
+        job.wait()
+        assert server.rows("SELECT k FROM doubled ORDER BY k") == [(2,), (4,), (6,)]
+        job.drop()

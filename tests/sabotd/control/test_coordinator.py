@@ -31,6 +31,7 @@ class WrittenDown:
         self.agent_id = agent_id
         self.state = "UP"
         self.pid = 1
+        self.slots = 1
         self.location = f"grpc+unix:///{agent_id}"
         self.told: list[Command] = []
 
