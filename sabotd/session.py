@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from sabot.errors import SabotError, SqlError
 from sabotd import show, system_tables
@@ -58,6 +59,14 @@ class SqlSession:
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> StatementResult:
         """Run one statement; see `sabotd.engine.Session.execute`."""
+        try:
+            return self._execute(sql, parameters)
+        except (OperationalError, InterfaceError) as error:
+            msg = f"the control database does not answer: {str(error.orig).splitlines()[0]}"
+            hint = "rows flow on; definitions can be changed when it is back"
+            raise SabotError(msg, hint=hint, sqlstate="57P03", retryable=True) from error
+
+    def _execute(self, sql: str, parameters: Sequence[object]) -> StatementResult:
         self._cancelled.clear()
         statement = parse_statement(sql)
         if parameters and not isinstance(statement, Select | Insert):

@@ -320,32 +320,40 @@ class ChildAgents:
             listen = self._settings.config.listen.rsplit(":", 1)[0] + ":0"
         ready_in, ready_out = os.pipe()
         settings = self._settings
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "sabotd", "agent",
-                "--id", agent_id,
-                "--listen", listen,
-                "--coordinator", self._coordinator(),
-                "--state-dir", str(self._scratch_dir / f"{agent_id}.state"),
-                "--pool-bytes", str(settings.pool_bytes),
-                "--memory-mb", str(settings.memory_mb),
-                "--idle-timeout", str(settings.idle_timeout_s),
-                "--log-level", settings.log_level,
-                "--log-format", settings.log_format,
-                "--token-file", settings.config.token_file,
-                "--certificate-file", settings.config.certificate_file,
-                "--key-file", settings.config.key_file,
-                "--ca-file", settings.config.ca_file,
-                "--compression", settings.config.compression,
-                "--ready-fd", str(ready_out),
-            ],
-            stdin=subprocess.PIPE,  # its end of file tells the agent that the daemon is gone
-            stdout=sys.stderr,
-            pass_fds=(ready_out,),
-        )  # fmt: skip
+        command = [
+            sys.executable, "-m", "sabotd", "agent",
+            "--id", agent_id,
+            "--listen", listen,
+            "--coordinator", self._coordinator(),
+            "--state-dir", str(self._scratch_dir / f"{agent_id}.state"),
+            "--pool-bytes", str(settings.pool_bytes),
+            "--memory-mb", str(settings.memory_mb),
+            "--idle-timeout", str(settings.idle_timeout_s),
+            "--log-level", settings.log_level,
+            "--log-format", settings.log_format,
+            "--token-file", settings.config.token_file,
+            "--certificate-file", settings.config.certificate_file,
+            "--key-file", settings.config.key_file,
+            "--ca-file", settings.config.ca_file,
+            "--compression", settings.config.compression,
+            "--ready-fd", str(ready_out),
+        ]  # fmt: skip
+        with self._lock:  # whoever stops all of them sees this one too, or it is not started
+            if self._stopping:
+                os.close(ready_in)
+                os.close(ready_out)
+                return
+            process = self._processes[agent_id] = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # its end of file tells the agent that the daemon is gone
+                stdout=sys.stderr,
+                pass_fds=(ready_out,),
+            )
         os.close(ready_out)
         with os.fdopen(ready_in, "rb") as pipe:
             line = pipe.readline()
+        if self._stopping:
+            return  # it has been told to end
         if not line:
             process.wait()
             log.error("agent %s ended at start with status %s", agent_id, process.returncode)
@@ -360,10 +368,12 @@ class ChildAgents:
         agent = RemoteAgent(agent_id, location, process.pid, settings.slots, self._clients, silent, self._on_running)
         watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
         with self._lock:
-            self._agents[agent_id] = agent
-            self._processes[agent_id] = process
-            self._watchers[agent_id] = watcher
-        watcher.start()
+            if not self._stopping:
+                self._agents[agent_id] = agent
+                self._watchers[agent_id] = watcher
+                watcher.start()
+                return
+        agent.close()
 
     def _watch(self, agent: RemoteAgent, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()

@@ -176,7 +176,8 @@ class Coordinator:
             job = self._jobs.get(job_id)
         if job is None:
             return
-        self._workflows.stop_job(job_id, job.generation, "STOPPED")
+        if job.generation or job.state is not None:  # else it was never deployed
+            self._workflows.stop_job(job_id, job.generation, "STOPPED")
         with self._lock:
             self._jobs.pop(job_id, None)
             self._lock.notify_all()

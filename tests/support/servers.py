@@ -112,6 +112,13 @@ class PostgresServer(Server):
 
     def start(self) -> None:
         """Make the cluster and start it."""
+        self._start(make=True)
+
+    def restart(self) -> None:
+        """Start again on the same port with the same data."""
+        self._start(make=False)
+
+    def _start(self, *, make: bool) -> None:
         bin_dir = Path(find_program("initdb", "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")).resolve().parent
         prefix: list[str] = []
         if os.geteuid() == 0:  # it refuses root
@@ -129,7 +136,9 @@ class PostgresServer(Server):
                 if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
                     parent.chmod(parent.stat().st_mode | 0o011)
         data = self.folder / "data"
-        self.run([*prefix, str(bin_dir / "initdb"), "-D", str(data), "-U", "sabot", "-A", "trust", "-N", "-E", "UTF8"])
+        if make:
+            init = [str(bin_dir / "initdb"), "-D", str(data), "-U", "sabot", "-A", "trust", "-N", "-E", "UTF8"]
+            self.run([*prefix, *init])
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,

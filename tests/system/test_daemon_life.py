@@ -30,6 +30,16 @@ def test_sigterm_ends_it_cleanly_with_its_agents(start: Start) -> None:
     assert "stopped" in log
 
 
+def test_a_stop_while_an_agent_is_being_replaced(start: Start) -> None:
+    daemon = start()
+    (lost, _) = daemon.children()
+    lost.kill()
+    while "died with signal SIGKILL" not in daemon.log.read_text():
+        pass
+    assert daemon.end() == 0
+    assert "Timeout" not in daemon.log.read_text()
+
+
 @pytest.mark.parametrize("folder", ["it's a földer, 100 %", "d" * 120])
 def test_any_folder_may_hold_the_data(start: Start, folder: str) -> None:
     daemon = start(data=folder)
