@@ -7,7 +7,6 @@ An agent whose beat finds its row neither UP nor DRAINING has been declared dead
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,8 +40,7 @@ cluster = sa.Table(
 refusals = sa.Table(
     "sabot_refusals",
     metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("agent_id", sa.String, nullable=False),
+    sa.Column("agent_id", sa.String, primary_key=True),
     sa.Column("location", sa.String, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
@@ -171,9 +169,8 @@ class MemberTable:
     def tell_refusal(self, agent_id: str, location: str, reason: str) -> None:
         """Leave word for sabotd, which it logs, that this agent cannot join."""
         with self._engine.begin() as con:
-            con.execute(
-                sa.insert(refusals).values(id=uuid.uuid4().hex, agent_id=agent_id, location=location, reason=reason)
-            )
+            con.execute(sa.delete(refusals).where(refusals.c.agent_id == agent_id))
+            con.execute(sa.insert(refusals).values(agent_id=agent_id, location=location, reason=reason))
 
     def state(self, incarnation: str) -> str:
         """Return a row's state."""

@@ -204,6 +204,7 @@ def drain(agent_id: str, incarnation: str) -> bool:
 
 def _bring_up(job_id: str, generation: int) -> dict[str, object] | None:
     while (error := _attempt(job_id, generation)) == _FORGOTTEN:
+        _reset(job_id)  # of what its tasks had written
         following = _next_attempt(job_id)
         if following is None:
             return None  # dropped since

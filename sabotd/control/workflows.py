@@ -50,13 +50,15 @@ class Workflows:
             self._durable = durable
         finally:
             self._done.set()
-        while not self._stopping.wait(_PRUNE_EVERY_S):
+        while True:  # at once too: a daemon that often starts again has to prune as well
             try:
                 gone = durable.prune(time.time() - _KEEP_S)
             except sa.exc.DBAPIError as error:  # the control database is away: later
                 log.warning("ended workflows cannot be pruned now: %s", error.orig)
             else:
                 log.debug("pruned %s ended workflows", gone)
+            if self._stopping.wait(_PRUNE_EVERY_S):
+                return
 
     def _ready(self) -> ModuleType:
         self._done.wait()
