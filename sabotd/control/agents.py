@@ -296,7 +296,7 @@ class ChildAgents:
         self._agents: dict[str, RemoteAgent] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._watchers: dict[str, threading.Thread] = {}
-        self._stopping = False
+        self._stopping = threading.Event()
         self._leaving: set[str] = set()
         self._incarnations = itertools.count(1)
         self._run = uuid.uuid4().hex  # tells this daemon's agents from those of the one before
@@ -339,7 +339,7 @@ class ChildAgents:
             "--ready-fd", str(ready_out),
         ]  # fmt: skip
         with self._lock:  # whoever stops all of them sees this one too, or it is not started
-            if self._stopping:
+            if self._stopping.is_set():
                 os.close(ready_in)
                 os.close(ready_out)
                 return
@@ -352,7 +352,7 @@ class ChildAgents:
         os.close(ready_out)
         with os.fdopen(ready_in, "rb") as pipe:
             line = pipe.readline()
-        if self._stopping:
+        if self._stopping.is_set():
             return  # it has been told to end
         if not line:
             process.wait()
@@ -368,7 +368,7 @@ class ChildAgents:
         agent = RemoteAgent(agent_id, location, process.pid, settings.slots, self._clients, silent, self._on_running)
         watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
         with self._lock:
-            if not self._stopping:
+            if not self._stopping.is_set():
                 self._agents[agent_id] = agent
                 self._watchers[agent_id] = watcher
                 watcher.start()
@@ -378,7 +378,7 @@ class ChildAgents:
     def _watch(self, agent: RemoteAgent, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
         with self._lock:
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             leaving = agent.agent_id in self._leaving
             agent.state = "LEFT" if leaving else "LOST"
@@ -395,7 +395,7 @@ class ChildAgents:
         if process.stdin is not None:
             process.stdin.close()
         self._on_lost(agent.agent_id, reason)
-        if not self._stopping:
+        if not self._stopping.is_set():
             self._start_one(agent.agent_id)
 
     def incarnation(self, agent_id: str) -> str | None:
@@ -434,7 +434,7 @@ class ChildAgents:
     def stop(self, timeout_s: float) -> None:
         """End all agents: end of their standard input, then SIGKILL for those that take too long."""
         with self._lock:
-            self._stopping = True
+            self._stopping.set()
             processes = list(self._processes.values())
             agents = list(self._agents.values())
         for agent in agents:
