@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import sqlalchemy as sa
 
 from planner.task_spec import ColumnSpec, FromOperator, JobSpec, LogSourceOp, OperatorNode, SinkOp, TaskSpec
+from sabotd.agent import messages as msg
 from sabotd.control import durable
 from sabotd.control.actions import Affected
 from sabotd.control.agents import Command
@@ -46,6 +47,7 @@ class Absent:
     state = "UP"
     pid = 1
     slots = 8
+    outlives = True
 
     def __init__(self, agent_id: str) -> None:
         self.agent_id = agent_id
@@ -88,6 +90,8 @@ class Cluster:
             self.workflows,
             lambda: self.agents,
             Absent("sabotd"),
+            left_here=lambda *_: msg.Standing(()),
+            hold_s=0.0,
             interval_s=0.1,
             on_bad_records=lambda _: None,
             on_broken=lambda _: None,

@@ -327,8 +327,8 @@ class Coordinator:
         """Spread the tasks of each operator over the agents' slots; pinned ones go to the daemon's own agent."""
         job = self._known(job_id)
         agents = self.require_agents()
-        used = self.slots_used(but=job_id)
-        slots = [AgentSlots(a.agent_id, a.slots, used[a.agent_id]) for a in agents]
+        taken = self.slots_used(but=job_id)
+        slots = [AgentSlots(a.agent_id, a.slots, taken[a.agent_id]) for a in agents]
         placement = place_tasks(job.spec.tasks, slots, self._own.agent_id)
         locations = {a.agent_id: a.location for a in (self._own, *agents)}
         with self._lock:

@@ -32,6 +32,7 @@ class WrittenDown:
         self.state = "UP"
         self.pid = 1
         self.slots = 1
+        self.outlives = False
         self.location = f"grpc+unix:///{agent_id}"
         self.told: list[Command] = []
 
@@ -60,6 +61,8 @@ def coordinator(tmp_path: Path, agent: WrittenDown) -> Coordinator:
         cast("Workflows", None),  # the steps are called here
         lambda: [agent],
         WrittenDown("own"),
+        left_here=lambda *_: msg.Standing(()),
+        hold_s=0.0,
         interval_s=0.1,
         on_bad_records=lambda _: None,
         on_broken=lambda _: None,
