@@ -18,8 +18,8 @@ from sabotd.control.actions import Affected, ClusterActions, ForgottenAttemptErr
 CONTROL_PROTOCOL = "ctl-3"
 """Version of the workflows' shape; raise it when their steps change."""
 
-_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Between the tries to deploy a job anew: an agent that comes back takes a second."""
+_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Between the tries to deploy a job anew: an agent that comes back takes a second, on a busy machine many."""
 _FORGOTTEN: dict[str, object] = {"forgotten": True}
 
 _actions: tuple[JobActions, ClusterActions] | None = None
