@@ -32,6 +32,7 @@ from planner.task_spec import (
     CloseSessionsOp,
     FinalAggOp,
     JoinOp,
+    LateOp,
     LogSourceOp,
     MaterializeOp,
     PartialAggOp,
@@ -226,6 +227,7 @@ def _details(node: StreamNode) -> list[str]:
             return [f"watermark {watermark}" + (", judges late rows" if judged else "")]
         case (
             SqlOp(sql=sql)
+            | LateOp(sql=sql)
             | PartialAggOp(sql=sql)
             | RecomputeOp(sql=sql)
             | CloseOverOp(sql=sql)

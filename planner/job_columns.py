@@ -18,6 +18,7 @@ from planner.task_spec import (
     FinalAggOp,
     FromOperator,
     JoinOp,
+    LateOp,
     LogSourceOp,
     MaterializeOp,
     Operator,
@@ -55,6 +56,8 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return _weighted((*op.columns, ColumnSpec(ROW_WATERMARK, "TIMESTAMP")), op.weighted)
         case LogSourceOp() | UnionOp() | PythonOp():
             return _weighted(op.columns, op.weighted)
+        case LateOp():
+            return inputs[0]
         case SqlOp():
             return _weighted(op.columns, WEIGHT in inputs[0].names and not op.drops_weight)
         case PartialAggOp():

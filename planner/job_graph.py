@@ -59,6 +59,7 @@ class OperatorType(enum.Enum):
     CLOSE_RECOMPUTE = "close_recompute"
     CLOSE_SESSIONS = "close_sessions"
     UPSERT = "upsert"
+    LATE = "late"
 
 
 _MAY_REWRITE_KEYS = (

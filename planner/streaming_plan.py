@@ -24,6 +24,7 @@ from planner.closing_plan import closed_windows, joined_distribution, told_in_tu
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
 from planner.keyed_sql import join_sql, over_sql
+from planner.late_rows import late_ops
 from planner.logical import (
     AggCall,
     Aggregate,
@@ -63,6 +64,7 @@ from planner.task_spec import (
     CloseSessionsOp,
     FinalAggOp,
     JoinOp,
+    LateOp,
     LogSourceOp,
     PartialAggOp,
     RecomputeOp,
@@ -114,6 +116,7 @@ class StreamPlanner:
         self._whole_snapshots = any(isinstance(n, Join) and n.temporal for n in unique_nodes(root))
         self._planned: dict[LogicalNode, StreamNode] = {}
         self._unweighted: dict[int, StreamNode] = {}
+        self._late: dict[tuple[int, LateOp], StreamNode] = {}
 
     def plan(self, node: LogicalNode) -> StreamNode:
         """Return the operator whose output are the rows of `node`."""
@@ -251,6 +254,7 @@ class StreamPlanner:
         below = self.plan(boundary)
         if schema_of(node) == below.schema and is_identity(node, boundary):
             return below
+        below = self._telling_late(node, boundary, below)
         key, distribution = carried(node, boundary, below.stream_key, self._after_any(below))
         fields = schema_of(node)
         weighted = below.retracting and not below.inserts_only
@@ -270,6 +274,23 @@ class StreamPlanner:
             self._spread(below),
             monotone=still_monotone(node, boundary, below.monotone),
         )
+
+    def _telling_late(self, top: LogicalNode, boundary: LogicalNode, below: StreamNode) -> StreamNode:
+        """Return the rows of `below` by way of what tells which of them the chain above leaves out as late."""
+        for op in late_ops(top, boundary):
+            place = (id(below), op)
+            if place not in self._late:
+                self._late[place] = replace(
+                    below,
+                    op=op,
+                    inputs=(StreamInput(below, AnyDistribution()),),
+                    distribution=self._after_any(below),
+                    parallelism=self._spread(below),
+                    pinned=False,
+                    stateful=False,
+                )
+            below = self._late[place]
+        return below
 
     def _after_any(self, node: StreamNode) -> Distribution:
         """Return how the rows of `node` lie in an operator that takes them as they come."""
@@ -303,6 +324,7 @@ class StreamPlanner:
     def _two_phase(
         self, node: Aggregate, boundary: LogicalNode, below: StreamNode, monotone: Monotone | None
     ) -> StreamNode:
+        below = self._telling_late(node.input, boundary, below)
         weighted = below.retracting and not below.inserts_only
         phases = two_phase(node, retracting=weighted)
         partial = self._partial(node, phases, boundary, below)

@@ -271,6 +271,18 @@ class CloseSessionsOp(msgspec.Struct, frozen=True, tag="close_sessions"):
     weighted: bool = False
 
 
+class LateOp(msgspec.Struct, frozen=True, tag="late"):
+    """Passes its input on as it is, and tells of the rows that what follows leaves out because they come too late.
+
+    `sql` gives these: `late`, and ``__wm``. With `time`, a column of the input, only rows older than their own ``__wm``
+    can be among them.
+    """
+
+    sql: str
+    late: Columns
+    time: str | None = None
+
+
 class UpsertOp(msgspec.Struct, frozen=True, tag="upsert"):
     """Keeps the row of each key of a source of changes, and tells what became of it.
 
@@ -332,6 +344,7 @@ Operator: TypeAlias = (
     | CloseRecomputeOp
     | CloseOverOp
     | CloseSessionsOp
+    | LateOp
     | UpsertOp
     | PythonOp
     | MaterializeOp

@@ -116,6 +116,7 @@ def jobs(cluster: Cluster) -> pa.Table:
             "rows_in": pa.array([s.rows_in if s else None for s in states], pa.int64()),
             "rows_out": pa.array([s.rows_out if s else None for s in states], pa.int64()),
             "bad_records": pa.array([s.bad_records if s else None for s in states], pa.int64()),
+            "late_rows": pa.array([s.late_rows if s else None for s in states], pa.int64()),
             "watermark": pa.array([_watermark(j) for j in found], pa.string()),
             "tasks": pa.array([len(j.spec.tasks) for j in found], pa.int32()),
             "started": pa.array([j.started for j in found], pa.string()),

@@ -6,17 +6,20 @@ import re
 from collections.abc import Callable, Sequence
 
 from sabot.errors import Span, SqlError
-from sabot.schema import literal
+from sabot.schema import literal, quote
 from sql_frontend.split import Lexeme, LexemeKind, lexemes
 from sql_frontend.types import DEFAULT_DECIMAL
 
 _CANDIDATE = re.compile(
-    r"\bat\b|\b(?:numeric|decimal|bytea|first_value|last_value|tumble|hop|public)\b|\[|\|\s*\w+\s*\||\)\s*\.|\be'[^']*\\u",
+    r"\bat\b|\b(?:numeric|decimal|bytea|first_value|last_value|tumble|hop|sabot_late|public)\b"
+    r"|\[|\|\s*\w+\s*\||\)\s*\.|\be'[^']*\\u",
     re.IGNORECASE,
 )
 _WORTH_A_LOOK = frozenset(
-    {"at", "public", "numeric", "decimal", "(", "|", "first_value", "last_value", "tumble", "hop"}
+    {"at", "public", "numeric", "decimal", "(", "|", "first_value", "last_value", "tumble", "hop", "sabot_late"}
 )
+LATE_OF = "late rows of "
+"""Begins the names of the tables in ``sabot_catalog`` that ``sabot_late('view')`` stands for."""
 _Edit = tuple[int, int, str]
 _ESCAPE = re.compile(rb"\\(\\|[0-7]{3})")
 
@@ -29,6 +32,7 @@ def for_duckdb(query: str) -> str:
     - NUMERIC without precision is what a column of that type is
     - ``'{1,2}'::INT[]``, ``'\x61'::BYTEA``, ``e'\u0061'``, ``(t.s).*``, ``|x| x + 1``
     - ``first_value(v ORDER BY t)`` and ``last_value`` without OVER are aggregates
+    - ``sabot_late('view')`` is a table
     - ``TUMBLE(t, at, size)`` and ``HOP(t, at, slide, size)``, each with an offset
 
     Raises
@@ -220,6 +224,13 @@ def _window(query: str, items: Sequence[Lexeme], i: int) -> _Edit | None:
     return items[i].start, items[close].end, text
 
 
+def _late(query: str, items: Sequence[Lexeme], i: int) -> _Edit | None:
+    given = i + 3 < len(items) and items[i + 2].kind is LexemeKind.STRING
+    if not given or not _is(items, i, "sabot_late") or not _is(items, i + 1, "(") or not _is(items, i + 3, ")"):
+        return None
+    return items[i].start, items[i + 3].end, f"sabot_catalog.{quote(LATE_OF + items[i + 2].value)}"
+
+
 _Rule = Callable[[str, Sequence[Lexeme], int], _Edit | None]
 _RULES: tuple[_Rule, ...] = (
     _name_at,
@@ -232,4 +243,5 @@ _RULES: tuple[_Rule, ...] = (
     _function,
     _first_or_last,
     _window,
+    _late,
 )

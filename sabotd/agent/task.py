@@ -15,6 +15,7 @@ from cython_shuffle.hold import WriterPlace
 from planner.task_spec import FromEdge, FromOperator, TaskSpec
 from sabot.errors import ConnectorError, InternalError
 from sabotd.agent.input_gate import Channel, Data, InputGate
+<<<<<<< HEAD
 from sabotd.agent.keeper import Keeper
 from sabotd.agent.messages import (
     EpochDone,
@@ -25,10 +26,14 @@ from sabotd.agent.messages import (
     SourcePassed,
     TaskStanding,
 )
+=======
+from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, LateReport, Report, SourceDirty, SourcePassed
+>>>>>>> b1c813e (Show the rows that came too late in sabot_late, and count them in SHOW JOBS)
 from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.connectors.base import Position
 from sabotd.operators.base import Operator
+from sabotd.operators.late import TellsLate
 
 READ_ROWS = 131_072
 """Rows asked of a source at a time: large enough that a DuckDB statement's fixed cost vanishes."""
@@ -87,6 +92,7 @@ class Task:
         self._writers = writers
         self._report = report
         self._sources = [op for op in operators if isinstance(op, SourceDriver)]
+        self._late = [late for op in operators if isinstance(op, TellsLate) for late in op.late]
         self._consumers: list[list[tuple[int, int]]] = [[] for _ in operators]
         self._outputs: list[list[Writer]] = [[] for _ in operators]
         ports: list[tuple[int, int]] = []
@@ -360,6 +366,7 @@ class Task:
                     self._terminal_rows += batch.num_rows
                 self._push(node, self._operators[node].process(port, batch))  # type: ignore[union-attr]
 
+<<<<<<< HEAD
     def _pass_barrier(self, barrier: Barrier, inject: InjectBarrier | None = None) -> None:
         keeper = self._keeper
         if keeper is not None and inject is not None and not self._writers:
@@ -369,6 +376,26 @@ class Task:
                 self._push(index, op.barrier(barrier))
         if keeper is not None and inject is not None and self._writers:
             keeper.at_barrier(inject, self._sources, self._writers)
+=======
+    def _tell_late(self) -> None:
+        """Report what has come too late since the last barrier."""
+        for place, late in enumerate(self._late):
+            told = late.drain()
+            if told is not None:
+                total, rows = told
+                sink = pa.BufferOutputStream()
+                if rows is not None:
+                    with pa.ipc.new_stream(sink, rows.schema) as stream:
+                        stream.write_table(rows)
+                shown = sink.getvalue().to_pybytes() if rows is not None else b""
+                self._report(LateReport(self.job_id, self.attempt, self.spec.task_id, place, total, shown))
+
+    def _pass_barrier(self, barrier: Barrier) -> None:
+        for index, op in enumerate(self._operators):
+            if not isinstance(op, SourceDriver):
+                self._push(index, op.barrier(barrier))
+        self._tell_late()
+>>>>>>> b1c813e (Show the rows that came too late in sabot_late, and count them in SHOW JOBS)
         for writer in self._writers.values():
             writer.barrier(barrier)
             if barrier.final:

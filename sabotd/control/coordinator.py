@@ -30,6 +30,7 @@ from sabotd.agent import messages as msg
 from sabotd.control.actions import ForgottenAttemptError
 from sabotd.control.agents import REACHED, Agent
 from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
+from sabotd.control.late_rows import LateRowsKept
 from sabotd.control.shuffle_coordinator import ShuffleCoordinator, ShuffleMetrics
 from sabotd.control.tables import ControlTables
 from sabotd.control.workflows import Workflows
@@ -122,6 +123,7 @@ class Coordinator:
         self._hold_s = hold_s
         self._on_bad_records = on_bad_records
         self._on_broken = on_broken
+        self.late = LateRowsKept()
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
         self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
@@ -181,6 +183,7 @@ class Coordinator:
         with self._lock:
             self._jobs.pop(job_id, None)
             self._lock.notify_all()
+        self.late.forget(job_id)
 
     def suspend(self, job_id: str, generation: int) -> None:
         """Stop the tasks of a job that is deployed anew, which FLUSH waits for, or that goes on being paused."""
@@ -585,6 +588,8 @@ class Coordinator:
         for report in reports:
             if isinstance(report, msg.BadRecordReport):
                 self._on_bad_records(_error_rows(report))  # not on the coordinator's thread, which has no time
+            elif isinstance(report, msg.LateReport) and report.rows:
+                self.late.add(report.job_id, report.attempt, report.rows)
             self._inbox.put(report)
 
     def agent_lost(self, agent_id: str, reason: str) -> None:

@@ -19,6 +19,7 @@ from sabotd.agent.messages import (
     EpochDone,
     FenceReached,
     InjectBarrier,
+    LateReport,
     Report,
     SourceDirty,
     SourcePassed,
@@ -121,6 +122,7 @@ class JobState:
     bytes_in: int = 0
     rows_out: int = 0
     bad_records: int = 0
+    late_rows: int = 0
     watermarks_us: dict[str, int | None] = field(default_factory=dict)
     _last_barrier_at: float = 0.0
     _took_s: float = 0.0
@@ -134,6 +136,7 @@ class JobState:
     _fences: dict[int, _Fence] = field(default_factory=dict)
     _figures: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _rows_out: dict[str, int] = field(default_factory=dict)
+    _late: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def begin(self, now: float) -> list[Instruction]:
         """All tasks are up: send the first barrier."""
@@ -275,6 +278,9 @@ class JobState:
                     self._done.add(report.task_id)
             case BadRecordReport():
                 pass
+            case LateReport():
+                self._late[report.task_id, report.place] = report.total
+                self.late_rows = sum(self._late.values())
             case TaskFailed() if report.error["type"] == ShuffleError.__name__:
                 if self.phase is JobPhase.RECOVERING:
                     return []

@@ -12,6 +12,7 @@ from planner.task_spec import FinalAggOp
 from sabot.errors import InternalError
 from sabot.schema import quote
 from sabotd.operators.columns import Batches, arrow_columns, declarations, names, row_count
+from sabotd.operators.late import LateRows
 from sabotd.operators.partial_agg import merge_sql, partial_columns
 from sabotd.state.duckdb_state import TaskDatabase
 
@@ -22,7 +23,7 @@ class CloseAgg:
     """Partials by key until the watermark is at or past ``close_column``.
 
     A partial whose window is closed already comes too late: its source lets it through only when no barrier had told
-    the watermark, so it is counted in `late_rows` and dropped: a group is shown once.
+    the watermark, so it is counted in `late` and dropped: a group is shown once.
     """
 
     def __init__(self, op: FinalAggOp, db: TaskDatabase, schema: pa.Schema) -> None:
@@ -30,7 +31,7 @@ class CloseAgg:
         if close is None:
             msg = f"close column {op.close_column!r} is not a key of the aggregate"
             raise InternalError(msg)
-        self.late_rows = 0
+        self.late = (LateRows(()),)
         self._close = close.name
         self._pending: Batches = []
         self._closed_us: int | None = None
@@ -99,7 +100,7 @@ class CloseAgg:
         count = pc.sum(late).as_py() or 0
         if not count:
             return batch
-        self.late_rows += count
+        self.late[0].count(count)
         return batch.filter(pc.invert(pc.fill_null(late, fill_value=False)))
 
     def _store(self) -> None:

@@ -14,18 +14,19 @@ from planner.task_spec import CloseOverOp
 from sabot.schema import quote
 from sabotd.operators.close_agg import close_us
 from sabotd.operators.columns import Batches, arrow_columns, declarations, names, same_key
+from sabotd.operators.late import LateRows
 from sabotd.state.duckdb_state import TaskDatabase
 
 
 class CloseOver:
     """Keeps rows until the watermark has passed them and the rows that they wait for; tells each once.
 
-    Rows that lie before the last watermark when they come are counted in `late_rows` and dropped.
+    Rows that lie before the last watermark when they come are told in `late` and dropped.
     """
 
     def __init__(self, op: CloseOverOp, db: TaskDatabase, schema: pa.Schema) -> None:
         self._op = op
-        self.late_rows = 0
+        self.late = (LateRows([c.name for c in op.rows]),)
         self._pending: Batches = []
         self._closed_us: int | None = None
         self._oldest_us: int | None = None
@@ -66,8 +67,8 @@ class CloseOver:
         """Gather, without what comes too late."""
         if self._closed_us is not None and batch.num_rows:
             late = pc.fill_null(pc.less(close_us(batch, self._op.time), self._closed_us), fill_value=False)
-            if count := pc.sum(late).as_py() or 0:
-                self.late_rows += count
+            if pc.any(late).as_py():
+                self.late[0].add(batch.filter(late), self._closed_us)
                 batch = batch.filter(pc.invert(late))
         if batch.num_rows:
             numbers = np.arange(self._next_id, self._next_id + batch.num_rows)

@@ -22,6 +22,7 @@ from sabotd.operators.columns import (
     repeated,
     row_count,
 )
+from sabotd.operators.late import LateRows
 from sabotd.state.duckdb_state import Session, TaskDatabase
 
 _PENDING_ROWS = 131_072
@@ -42,7 +43,8 @@ class _Input:
         self._weighted = WEIGHT in schema.names
         self._pending: Batches = []
         self.next_us: int | None = None
-        self.late_rows = self._dropped = self._stored = 0
+        self.late = LateRows([c.name for c in columns])
+        self._dropped = self._stored = 0
         self._table = table = session.table(f"rows_{port}")
         session.execute(f"CREATE TABLE {table} ({declarations(columns, weighted=self._weighted)})")
         self._slot = session.slot(f"raw_{port}", schema)
@@ -70,10 +72,10 @@ class _Input:
     def take(self, batch: pa.RecordBatch, closed_us: int | None) -> None:
         """Keep the rows but for those whose window has been closed."""
         if closed_us is not None and batch.num_rows:
-            late = pc.less_equal(close_us(batch, self._close), closed_us)
-            if count := pc.sum(late).as_py() or 0:
-                self.late_rows += count
-                batch = batch.filter(pc.invert(pc.fill_null(late, fill_value=False)))
+            late = pc.fill_null(pc.less_equal(close_us(batch, self._close), closed_us), fill_value=False)
+            if pc.any(late).as_py():
+                self.late.add(batch.filter(late), closed_us)
+                batch = batch.filter(pc.invert(late))
         if batch.num_rows:
             self._pending.append(batch)
             if row_count(self._pending) >= _PENDING_ROWS:
@@ -130,7 +132,7 @@ class CloseRecompute:
     """Emits, when the watermark is at or past the close columns of rows, the answer over those rows; they are dropped.
 
     All rows of a key share one close time, so a key is answered once and for all. Rows that are closed when they come
-    are counted in `late_rows`.
+    are told in `late`.
     """
 
     def __init__(self, op: CloseRecomputeOp, db: TaskDatabase, schemas: list[pa.Schema]) -> None:
@@ -140,13 +142,9 @@ class CloseRecompute:
             _Input(session, i, columns, close, schema, ordered=op.ordered)
             for i, (columns, close, schema) in enumerate(zip(op.inputs, op.close_columns, schemas, strict=True))
         ]
+        self.late = tuple(side.late for side in self._inputs)
         listed = ", ".join(names(op.columns))
         self._answer = session.prepare(f"SELECT {listed} FROM ({op.sql})", arrow_columns(op.columns))
-
-    @property
-    def late_rows(self) -> int:
-        """Rows that were closed when they came."""
-        return sum(side.late_rows for side in self._inputs)
 
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
         """Gather, without what comes too late; store when much has gathered."""

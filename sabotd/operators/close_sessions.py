@@ -18,6 +18,7 @@ from sabot.ids import ROW_WATERMARK, WEIGHT
 from sabot.schema import quote
 from sabotd.operators.close_agg import close_us
 from sabotd.operators.columns import Batches, arrow_columns, consolidated, declarations, names, repeated, same_key
+from sabotd.operators.late import LateRows
 from sabotd.state.duckdb_state import TaskDatabase
 
 _NEVER = np.iinfo(np.int64).min
@@ -28,13 +29,13 @@ _END = '"#end"'
 class CloseSessions:
     """Rows by key and time until their session has closed.
 
-    `late_rows` counts rows whose own window had closed by their watermark and into which no open session reached. The
+    `late` has the rows whose own window had closed by their watermark and into which no open session reached. The
     answer depends on the order of the rows and their watermarks alone, not on where epochs end.
     """
 
     def __init__(self, op: CloseSessionsOp, db: TaskDatabase, schema: pa.Schema) -> None:
         self._op = op
-        self.late_rows = 0
+        self.late = (LateRows([c.name for c in op.rows]),)
         self._pending: Batches = []
         self._next_us: int | None = None
         """No open session ends before this."""
@@ -130,7 +131,7 @@ class CloseSessions:
             self._close(mark)
             done = int(i)
             if own_closed:
-                self._judge(batch.slice(i, 1), int(times[i]))
+                self._judge(batch.slice(i, 1), int(times[i]), mark)
                 done = seen = done + 1
         if seen < len(times):
             self._expect(int(times[seen:].min()) + gap)
@@ -145,7 +146,7 @@ class CloseSessions:
         if batch.num_rows:
             self._pending.append(batch)
 
-    def _judge(self, row: pa.RecordBatch, time_us: int) -> None:
+    def _judge(self, row: pa.RecordBatch, time_us: int, mark_us: int) -> None:
         """Take a row whose own window has closed if an open session reaches into it."""
         self._slot.fill([row])
         try:
@@ -157,7 +158,7 @@ class CloseSessions:
             self._gather(row)
             self._store()
         else:
-            self.late_rows += 1
+            self.late[0].add(row, mark_us)
 
     def _store(self) -> None:
         if not self._pending:

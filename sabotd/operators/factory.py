@@ -17,6 +17,7 @@ from sabotd.operators.close_recompute import CloseRecompute
 from sabotd.operators.close_sessions import CloseSessions
 from sabotd.operators.final_agg import FinalAgg
 from sabotd.operators.join import Join
+from sabotd.operators.late import Late
 from sabotd.operators.partial_agg import PartialAgg
 from sabotd.operators.python import Python
 from sabotd.operators.recompute import Recompute
@@ -74,6 +75,8 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return CloseOver(op, db, schemas[0])
         case task_spec.CloseSessionsOp():
             return CloseSessions(op, db, schemas[0])
+        case task_spec.LateOp():
+            return Late(op, db, schemas[0])
         case task_spec.UpsertOp():
             return Upsert(op, db, schemas[0])
         case task_spec.PythonOp():

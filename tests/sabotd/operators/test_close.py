@@ -71,7 +71,7 @@ def test_a_partial_for_a_closed_window_is_counted_not_shown() -> None:
     assert operator.barrier(Barrier(1, 10 * SECOND))
     operator.process(0, partials(rng, "TIMESTAMP", 4, 3))
     assert not operator.barrier(Barrier(2, 20 * SECOND))
-    assert operator.late_rows == 4
+    assert operator.late[0].total == 4
     operator.close()
     with_db.close()
 
