@@ -162,7 +162,6 @@ class BadRecordReport(msgspec.Struct, frozen=True, tag="bad"):
     total: int
 
 
-<<<<<<< HEAD
 class TaskStanding(msgspec.Struct, frozen=True):
     """How a task stands: the last barrier that its sources were told of and passed, the last epoch it completed.
 
@@ -182,8 +181,6 @@ class Standing(msgspec.Struct, frozen=True):
     tasks: tuple[TaskStanding, ...]
 
 
-Report: TypeAlias = SourceDirty | SourcePassed | FenceReached | EpochDone | TaskFailed | BadRecordReport
-=======
 class LateReport(msgspec.Struct, frozen=True, tag="late"):
     """Rows came too late at operator `place` of the task: `total` so far, and the newest as an Arrow IPC stream."""
 
@@ -196,7 +193,6 @@ class LateReport(msgspec.Struct, frozen=True, tag="late"):
 
 
 Report: TypeAlias = LateReport | SourceDirty | SourcePassed | FenceReached | EpochDone | TaskFailed | BadRecordReport
->>>>>>> b1c813e (Show the rows that came too late in sabot_late, and count them in SHOW JOBS)
 
 
 class Reports(msgspec.Struct, frozen=True):

@@ -140,6 +140,13 @@ class SourceDriver:
         self._others = {s.split: s.watermark_us for s in splits if s.relation == self.relation and not s.idle}
         return watermark_us
 
+    def resume(self, watermark_us: int | None, splits: Sequence[SplitWatermark]) -> None:
+        """Go on after a barrier that another process took: with its watermark, and those that its splits had."""
+        self.barrier(watermark_us, splits)
+        for s in splits:
+            if s.relation == self.relation and s.watermark_us is not None:
+                self._splits.setdefault(s.split, _Split(last_row_ns=time.monotonic_ns())).watermark_us = s.watermark_us
+
     def split_watermarks(self) -> tuple[SplitWatermark, ...]:
         """Return the running watermark of each split this task owns."""
         if self._watermark_query is None:

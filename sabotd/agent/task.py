@@ -15,20 +15,17 @@ from cython_shuffle.hold import WriterPlace
 from planner.task_spec import FromEdge, FromOperator, TaskSpec
 from sabot.errors import ConnectorError, InternalError
 from sabotd.agent.input_gate import Channel, Data, InputGate
-<<<<<<< HEAD
 from sabotd.agent.keeper import Keeper
 from sabotd.agent.messages import (
     EpochDone,
     FenceReached,
     InjectBarrier,
+    LateReport,
     Report,
     SourceDirty,
     SourcePassed,
     TaskStanding,
 )
-=======
-from sabotd.agent.messages import EpochDone, FenceReached, InjectBarrier, LateReport, Report, SourceDirty, SourcePassed
->>>>>>> b1c813e (Show the rows that came too late in sabot_late, and count them in SHOW JOBS)
 from sabotd.agent.sink import SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.connectors.base import Position
@@ -123,6 +120,9 @@ class Task:
         self._keeper = keeper
         self._replay = collections.deque(keeper.replay if keeper is not None else ())
         self._last_injected: InjectBarrier | None = keeper.resumed_at if keeper is not None else None
+        if (last := self._last_injected) is not None:
+            for source in self._sources:
+                source.resume(last.watermarks_us.get(source.relation), last.splits)
         self._last_passed: SourcePassed | None = None
         self._completed = keeper.completed if keeper is not None else 0
         self._failed: dict[str, object] | None = None
@@ -366,17 +366,6 @@ class Task:
                     self._terminal_rows += batch.num_rows
                 self._push(node, self._operators[node].process(port, batch))  # type: ignore[union-attr]
 
-<<<<<<< HEAD
-    def _pass_barrier(self, barrier: Barrier, inject: InjectBarrier | None = None) -> None:
-        keeper = self._keeper
-        if keeper is not None and inject is not None and not self._writers:
-            keeper.at_barrier(inject, self._sources, self._writers)  # before anybody can see the epoch
-        for index, op in enumerate(self._operators):
-            if not isinstance(op, SourceDriver):
-                self._push(index, op.barrier(barrier))
-        if keeper is not None and inject is not None and self._writers:
-            keeper.at_barrier(inject, self._sources, self._writers)
-=======
     def _tell_late(self) -> None:
         """Report what has come too late since the last barrier."""
         for place, late in enumerate(self._late):
@@ -390,12 +379,16 @@ class Task:
                 shown = sink.getvalue().to_pybytes() if rows is not None else b""
                 self._report(LateReport(self.job_id, self.attempt, self.spec.task_id, place, total, shown))
 
-    def _pass_barrier(self, barrier: Barrier) -> None:
+    def _pass_barrier(self, barrier: Barrier, inject: InjectBarrier | None = None) -> None:
+        keeper = self._keeper
+        if keeper is not None and inject is not None and not self._writers:
+            keeper.at_barrier(inject, self._sources, self._writers)  # before anybody can see the epoch
         for index, op in enumerate(self._operators):
             if not isinstance(op, SourceDriver):
                 self._push(index, op.barrier(barrier))
         self._tell_late()
->>>>>>> b1c813e (Show the rows that came too late in sabot_late, and count them in SHOW JOBS)
+        if keeper is not None and inject is not None and self._writers:
+            keeper.at_barrier(inject, self._sources, self._writers)
         for writer in self._writers.values():
             writer.barrier(barrier)
             if barrier.final:
