@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from cython_shuffle.transport import ClientPool
-from sabot.errors import JobError, SabotError
+from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.config import AgentsConfig
@@ -222,18 +222,25 @@ class RemoteAgent:
                     return
 
     def metrics(self) -> list[dict[str, object]]:
-        """Ask for the agent's edge figures."""
-        if self.state not in REACHED:
-            return []
-        body = self._clients.call_action(self.location, "metrics", b"", 5.0)
-        return msgspec.json.decode(body, type=list[dict[str, object]])
+        """Ask for the agent's edge figures; none of one that is out of reach, which its watcher notices."""
+        body = self._ask("metrics")
+        return msgspec.json.decode(body, type=list[dict[str, object]]) if body is not None else []
 
     def conditions(self) -> dict[str, list[str]]:
-        """Ask for the agent's conditions."""
+        """Ask for the agent's conditions; as `metrics`."""
+        body = self._ask("conditions")
+        return msgspec.json.decode(body, type=dict[str, list[str]]) if body is not None else {}
+
+    def _ask(self, what: str) -> bytes | None:
         if self.state not in REACHED:
-            return {}
-        body = self._clients.call_action(self.location, "conditions", b"", 5.0)
-        return msgspec.json.decode(body, type=dict[str, list[str]])
+            return None
+        try:
+            return self._clients.call_action(self.location, what, b"", 5.0)
+        except ShuffleError as error:
+            if not error.retryable:
+                raise
+            log.info("agent %s does not tell its %s: %s", self.agent_id, what, error.message)
+            return None
 
     def expect_end(self) -> None:
         """Ask no more whether it is there: it is about to end."""
