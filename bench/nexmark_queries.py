@@ -112,6 +112,16 @@ FROM (
 ) AS q
 GROUP BY category"""
 
+Q6 = """SELECT seller, avg(final) OVER (
+    PARTITION BY seller ORDER BY date_time, id ROWS BETWEEN 10 PRECEDING AND CURRENT ROW) AS mean
+FROM (
+  SELECT a.id, a.seller, b.price AS final, b.date_time,
+    row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.bidder) AS place
+  FROM auction AS a JOIN bid AS b ON a.id = b.auction
+  WHERE b.date_time BETWEEN a.date_time AND a.expires
+) AS q
+WHERE place = 1"""
+
 Q9 = """SELECT id, item_name, seller, category, bidder, price, bid_time
 FROM (
   SELECT a.id, a.item_name, a.seller, a.category, b.bidder, b.price, b.date_time AS bid_time,
@@ -120,6 +130,19 @@ FROM (
   WHERE b.date_time BETWEEN a.date_time AND a.expires
 ) AS q
 WHERE place = 1"""
+
+Q10 = """SELECT auction, bidder, price, date_time, extra,
+  to_char(date_time, 'YYYY-MM-DD') AS day, to_char(date_time, 'HH24:MI') AS minute
+FROM bid"""
+
+Q11 = """SELECT bidder, count(*) AS num, window_start AS starttime, window_end AS endtime
+FROM SESSION(bid PARTITION BY bidder, date_time, INTERVAL '10' SECOND)
+GROUP BY bidder, window_start, window_end"""
+
+# by the bids' own time: by the clock the same bids would not give the same rows
+Q12 = """SELECT bidder, count(*) AS num, window_start AS starttime, window_end AS endtime
+FROM TUMBLE(bid, date_time, INTERVAL '10' SECOND)
+GROUP BY bidder, window_start, window_end"""
 
 Q13 = """SELECT b.auction, b.bidder, b.price, b.date_time, s.value
 FROM bid AS b
@@ -196,9 +219,13 @@ QUERIES = {
     "q3": Q3,
     "q4": Q4,
     "q5": Q5,
+    "q6": Q6,
     "q7": Q7,
     "q8": Q8,
     "q9": Q9,
+    "q10": Q10,
+    "q11": Q11,
+    "q12": Q12,
     "q13": Q13,
     "q14": Q14,
     "q15": Q15,
@@ -291,6 +318,38 @@ _BATCH |= {
         auction="id BIGINT, seller BIGINT, category BIGINT",
     ),
     "q4": _as_written(Q4, auction=_SHORT_AUCTION, bid=_BID_FIELDS["priced"]),
+    "q6": _as_written(
+        Q6, auction="id BIGINT, date_time TIMESTAMP, expires TIMESTAMP, seller BIGINT", bid=_BID_FIELDS["counted"]
+    ),
+    "q10": (
+        {"bid": _BID_FIELDS["timed"]},
+        """
+SELECT bid.auction, bid.bidder, bid.price, bid.date_time, bid.extra,
+  strftime(bid.date_time, '%Y-%m-%d') AS day, strftime(bid.date_time, '%H:%M') AS minute
+FROM events WHERE event_type = 2""",
+    ),
+    "q11": (
+        {"bid": "bidder BIGINT, date_time TIMESTAMP"},
+        """, told AS (
+  SELECT bid.bidder, bid.date_time,
+    bid.date_time >= lag(bid.date_time) OVER (PARTITION BY bid.bidder ORDER BY bid.date_time) + INTERVAL '10 seconds'
+      AS begins
+  FROM events WHERE event_type = 2
+), numbered AS (
+  SELECT bidder, date_time,
+    count_if(coalesce(begins, false)) OVER (PARTITION BY bidder ORDER BY date_time RANGE UNBOUNDED PRECEDING) AS n
+  FROM told
+)
+SELECT bidder, count(*) AS num, min(date_time) AS starttime, max(date_time) + INTERVAL '10 seconds' AS endtime
+FROM numbered GROUP BY bidder, n""",
+    ),
+    "q12": (
+        {"bid": "bidder BIGINT, date_time TIMESTAMP"},
+        """
+SELECT bid.bidder, count(*) AS num, make_timestamp(epoch_us(bid.date_time) // 10000000 * 10000000) AS starttime,
+  make_timestamp((epoch_us(bid.date_time) // 10000000 + 1) * 10000000) AS endtime
+FROM events WHERE event_type = 2 GROUP BY ALL""",
+    ),
     "q9": _as_written(Q9, auction=_WON_AUCTION, bid=_BID_FIELDS["counted"]),
     "q13": _as_written(Q13, bid=_BID_FIELDS["counted"]),
     "q14": _as_written(Q14, bid=_BID_FIELDS["timed"]),
