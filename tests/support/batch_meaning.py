@@ -18,6 +18,8 @@ from planner.logical import (
     Over,
     Project,
     Scan,
+    Sessions,
+    Timeline,
     Union,
     Unnest,
     Window,
@@ -74,8 +76,23 @@ def batch_sql(node: LogicalNode) -> str:
             return f"SELECT *, unnest({quote(field)}) AS {quote(name)} FROM ({batch_sql(child)})"
         case Unnest():
             raise NotImplementedError
+        case Timeline(input=child, work=Sessions() as work):
+            return _sessions(node, work, batch_sql(child))
         case Union(inputs=inputs):
             return " UNION ALL ".join(f"({batch_sql(kid)})" for kid in inputs)
+
+
+def _sessions(node: Timeline, work: Sessions, source: str) -> str:
+    time, gap = quote(node.time_column), work.gap_us
+    by = f"PARTITION BY {', '.join(map(quote, node.partition))} " if node.partition else ""
+    begins = f"coalesce(epoch_us({time}) - epoch_us(lag({time}) OVER ({by}ORDER BY {time})) >= {gap}, true)"
+    each = f"PARTITION BY {', '.join([*map(quote, node.partition), '__n'])}"
+    return (
+        f'SELECT * EXCLUDE ("__b", "__n"), min({time}) OVER ({each}) AS {quote(work.start_name)}, '
+        f"max({time}) OVER ({each}) + to_microseconds({gap}) AS {quote(work.end_name)} FROM "
+        f'(SELECT *, count_if("__b") OVER ({by}ORDER BY {time} RANGE UNBOUNDED PRECEDING) AS "__n" FROM '
+        f'(SELECT *, {begins} AS "__b" FROM ({source}) WHERE {time} IS NOT NULL))'
+    )
 
 
 def _window(node: Window, source: str) -> str:
