@@ -62,7 +62,7 @@ bench: setup ## all Nexmark queries beside DuckDB's batch, then a state that gro
 	$(BIN)/python bench/nexmark.py
 	$(BIN)/python -m bench.growth
 
-bench-shuffle: setup ## the kernels and the Flight hop
+bench-shuffle: setup ## kernels, the Flight hop, barriers, two agents against one
 	$(BIN)/python bench/shuffle.py
 
 demo: setup ## ten seconds of a live view, then its plan

@@ -1,6 +1,7 @@
-"""What the shuffle costs: the kernels beside memcpy and numpy, the hop between two processes beside a raw socket.
+"""What the shuffle costs: kernels, the hop between processes, barriers, and what a second agent gives.
 
-Run as ``python bench/shuffle.py``. Figures of one run stand side by side; compare the ratios, not runs.
+Beside memcpy, numpy, pyarrow, polars, a raw socket, and two processes that share nothing. Run as ``python
+bench/shuffle.py``. Answers are checked first. Figures of one run stand side by side; compare the ratios, not runs.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import tempfile
 import threading
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ["POLARS_MAX_THREADS"] = "1"  # all kernels are compared on one core
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cython_shuffle import _kernels
+from bench import agents
+from cython_shuffle import _fallback, _kernels
 from cython_shuffle.frames import Barrier
 from cython_shuffle.partitioner import Partitioner
 from cython_shuffle.shuffle_manager import InputChannel, ShuffleEdgeInfo, ShuffleManager
@@ -35,6 +40,7 @@ POOL_BYTES = 256 << 20
 SCHEMA = pa.schema([(name, pa.int64()) for name in "kxyz"])
 ROW_BYTES = 32
 RAW_CHUNK_BYTES = 1 << 20
+BATCH_ROWS = 1 << 16
 
 
 def best_rate(work: Callable[[], object], rows: int, seconds: float) -> float:
@@ -78,6 +84,36 @@ def by_pyarrow(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     return parts
 
 
+def by_polars(frame: pl.DataFrame) -> list[pl.DataFrame]:
+    """The same by polars, with its own hash."""
+    placed = frame.with_columns((pl.col("k").hash() % PARTS).alias("place"))
+    return placed.partition_by("place", maintain_order=True, include_key=False)
+
+
+def check_kernels(rows: int) -> None:
+    """Stop unless every way keeps all rows and equal keys together, and ours is the plain twin's to the row."""
+    batch = pa.record_batch([c if i else pc.bit_wise_and(c, 1023) for i, c in enumerate(batch_of(rows))], schema=SCHEMA)
+    ours = Partitioner(SCHEMA, ["k"], PARTS).partition(batch)
+    if ours != Partitioner(SCHEMA, ["k"], PARTS, kernels=_fallback).partition(batch):
+        raise SystemExit("the kernels and their plain twin differ")
+    ways = {
+        "ours": [p.to_pydict() for p in ours if p is not None],
+        "numpy": [
+            dict(zip("kxyz", columns, strict=True))
+            for columns in zip(*by_numpy([c.to_numpy() for c in batch.columns]), strict=True)
+        ],
+        "pyarrow": [p.to_pydict() for p in by_pyarrow(batch)],
+        "polars": [p.to_dict(as_series=False) for p in by_polars(pl.DataFrame(batch))],
+    }
+    wanted = Counter(zip(*batch.to_pydict().values(), strict=True))
+    for name, parts in ways.items():
+        found = [list(zip(*map(list, (p[c] for c in "kxyz")), strict=True)) for p in parts]
+        places = Counter(k for part in found for k in {row[0] for row in part})
+        if Counter(row for part in found for row in part) != wanted or max(places.values()) != 1:
+            raise SystemExit(f"partitioning by {name} loses rows or parts equal keys")
+    print(f"partitions of {rows:,} rows by {', '.join(ways)}: all rows, equal keys together; ours as the plain twin")
+
+
 def kernels(rows: int, seconds: float) -> None:
     """Print the table of the kernels for batches of `rows`."""
     batch = batch_of(rows)
@@ -90,6 +126,7 @@ def kernels(rows: int, seconds: float) -> None:
     index_array = indices.to_numpy()
     arrays = [column.to_numpy() for column in batch.columns]
     copies = [np.empty_like(a) for a in arrays]
+    frame = pl.DataFrame(batch)
     partitioner = Partitioner(SCHEMA, ["k"], PARTS)
     by_text = Partitioner(strings.schema, ["s"], PARTS)
     table: list[tuple[str, Callable[[], object]]] = [
@@ -102,6 +139,7 @@ def kernels(rows: int, seconds: float) -> None:
         (f"partition into {PARTS} (all of it)", lambda: partitioner.partition(batch)),
         ("the same by numpy", lambda: by_numpy(arrays)),
         ("the same by pyarrow", lambda: by_pyarrow(batch)),
+        ("the same by polars, one thread", lambda: by_polars(frame)),
         ("partition two string columns", lambda: by_text.partition(strings)),
     ]
     print(f"\nkernels, one core, batches of {rows:,} rows, four int64 columns")
@@ -125,11 +163,16 @@ def edge_info(kind: str, tasks: int) -> ShuffleEdgeInfo:
     )
 
 
-def write_side(folder: str, kind: str, tasks: int, total_bytes: int, barriers: int) -> None:
+def batches_of(total_bytes: int, tasks: int) -> int:
+    """How many batches each writer writes."""
+    return total_bytes // (BATCH_ROWS * ROW_BYTES) // tasks
+
+
+def write_side(where: dict[str, str], kind: str, tasks: int, total_bytes: int, barriers: int) -> None:
     """Write as the upstream process, until the input closes."""
-    endpoint, manager, info = start_side(folder, "up", kind, tasks)
-    batch = batch_of(1 << 16)
-    batches = total_bytes // (batch.num_rows * ROW_BYTES) // tasks
+    endpoint, manager, info = start_side(where, "up", kind, tasks)
+    batch = batch_of(BATCH_ROWS)
+    batches = batches_of(total_bytes, tasks)
 
     def write(task: str) -> None:
         writer = manager.writer("job", "edge", task)
@@ -146,9 +189,10 @@ def write_side(folder: str, kind: str, tasks: int, total_bytes: int, barriers: i
     endpoint.stop()
 
 
-def start_side(folder: str, side: str, kind: str, tasks: int) -> tuple[FlightEndpoint, ShuffleManager, ShuffleEdgeInfo]:
+def start_side(
+    where: dict[str, str], side: str, kind: str, tasks: int
+) -> tuple[FlightEndpoint, ShuffleManager, ShuffleEdgeInfo]:
     """Start an agent; both sides know the same edge."""
-    where = {name: f"grpc+unix://{folder}/{name}.sock" for name in ("up", "down")}
     endpoint = FlightEndpoint(where[side], name=side)
     endpoint.start()
     manager = ShuffleManager(side, endpoint, POOL_BYTES)
@@ -165,7 +209,7 @@ class Reader(threading.Thread):
     def __init__(self, channels: list[InputChannel]) -> None:
         super().__init__()
         self._gate = InputGate([channels])
-        self.rows = 0
+        self.rows = self.key_sum = 0
         self.first_s = float("inf")
 
     def run(self) -> None:
@@ -173,6 +217,8 @@ class Reader(threading.Thread):
             self.first_s = min(self.first_s, time.perf_counter())
             if isinstance(event, Data):
                 self.rows += event.batch.num_rows
+                # each key is read once, as any task would
+                self.key_sum += pc.sum(event.batch.column(0)).as_py()
 
 
 def child(*arguments: object) -> subprocess.Popen[bytes]:
@@ -181,11 +227,21 @@ def child(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
-def flight_hop(kind: str, tasks: int, total_bytes: int, barriers: int = 1) -> tuple[float, float]:
+def locations(folder: str, tcp: bool) -> dict[str, str]:
+    """Where the two sides listen."""
+    if not tcp:
+        return {name: f"grpc+unix://{folder}/{name}.sock" for name in ("up", "down")}
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = [s.getsockname()[1] for s in (one, two)]
+    return {name: f"grpc://127.0.0.1:{port}" for name, port in zip(("up", "down"), ports, strict=True)}
+
+
+def flight_hop(kind: str, tasks: int, total_bytes: int, barriers: int = 1, *, tcp: bool = False) -> tuple[float, float]:
     """From a second process, through the whole shuffle: bytes a second, and the seconds from first frame to last."""
     with tempfile.TemporaryDirectory(prefix="sabot-") as folder:
-        writer = child("--write", folder, kind, tasks, total_bytes, barriers)
-        endpoint, manager, info = start_side(folder, "down", kind, tasks)
+        where = locations(folder, tcp)
+        writer = child("--write", where["up"], where["down"], kind, tasks, total_bytes, barriers)
+        endpoint, manager, info = start_side(where, "down", kind, tasks)
         readers = [Reader(manager.read_partition("job", "edge", task)) for task in info.downstream]
         for reader in readers:
             reader.start()
@@ -197,26 +253,40 @@ def flight_hop(kind: str, tasks: int, total_bytes: int, barriers: int = 1) -> tu
         writer.wait()
         manager.stop()
         endpoint.stop()
-    return sum(reader.rows for reader in readers) * ROW_BYTES / seconds, seconds
+    rows = sum(reader.rows for reader in readers)
+    batch = batch_of(BATCH_ROWS)
+    batches = batches_of(total_bytes, tasks) * tasks
+    wanted = batches * BATCH_ROWS, batches * pc.sum(batch.column(0)).as_py()
+    if (rows, sum(reader.key_sum for reader in readers)) != wanted:
+        raise SystemExit(f"{kind} {tasks} to {tasks}: {rows:,} rows came of {wanted[0]:,}, or others")
+    return rows * ROW_BYTES / seconds, seconds
 
 
-def raw_side(path: str, total_bytes: int) -> None:
-    """Send bytes over a plain Unix socket, as the other process."""
+def raw_side(address: str, total_bytes: int) -> None:
+    """Send bytes over a plain socket, as the other process."""
     chunk = os.urandom(RAW_CHUNK_BYTES)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) if host else socket.socket(socket.AF_UNIX) as connection:
+        if not host:
+            connection.connect(address)
         for _ in range(total_bytes // len(chunk)):
             connection.sendall(chunk)
 
 
-def raw_socket(total_bytes: int) -> float:
-    """Bytes a second of a plain Unix socket between two processes, read into one buffer."""
-    with tempfile.TemporaryDirectory(prefix="sabot-") as folder, socket.socket(socket.AF_UNIX) as server:
-        path = f"{folder}/raw.sock"
-        server.bind(path)
-        server.listen()
-        writer = child("--raw", path, total_bytes)
-        connection, _ = server.accept()
+def raw_socket(total_bytes: int, *, tcp: bool) -> float:
+    """Bytes a second of a plain socket between two processes, read into one buffer."""
+    with tempfile.TemporaryDirectory(prefix="sabot-") as folder:
+        if tcp:
+            server = socket.create_server(("127.0.0.1", 0))
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+        else:
+            address = f"{folder}/raw.sock"
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(address)
+            server.listen()
+        writer = child("--raw", address, total_bytes)
+        with server:
+            connection, _ = server.accept()
         buffer = bytearray(RAW_CHUNK_BYTES)
         with connection:
             received = connection.recv_into(buffer)
@@ -231,45 +301,52 @@ def raw_socket(total_bytes: int) -> float:
 
 
 def hop(total_bytes: int) -> None:
-    """Print the table of the hop between two processes."""
-    print(f"\nhop between two processes over a Unix socket, {total_bytes >> 20:,} MiB, best of three")
-    print(f"  {'':36} {'GB/s':>9} {'of raw':>10}")
-    raw = max(raw_socket(total_bytes) for _ in range(3))
-    print(f"  {'raw socket':36} {raw / 1e9:9.2f} {1:10.2f}")
-    for kind, tasks in (("FORWARD", 1), ("HASH", 2), ("HASH", 4)):
-        rate = max(flight_hop(kind, tasks, total_bytes)[0] for _ in range(3))
-        name = f"shuffle, {kind} {tasks} to {tasks} tasks"
-        print(f"  {name:36} {rate / 1e9:9.2f} {rate / raw:10.2f}")
+    """Print the tables of the hop between two processes."""
+    ways = {"a Unix socket": False, "TCP on loopback": True}
+    for way, tcp in ways.items():
+        print(f"\nhop between two processes over {way}, {total_bytes >> 20:,} MiB, best of three")
+        print(f"  {'':36} {'GB/s':>9} {'of raw':>10}")
+        raw = max(raw_socket(total_bytes, tcp=tcp) for _ in range(3))
+        print(f"  {'raw socket':36} {raw / 1e9:9.2f} {1:10.2f}")
+        for kind, tasks in (("FORWARD", 1), ("HASH", 2), ("HASH", 4)):
+            rate = max(flight_hop(kind, tasks, total_bytes, tcp=tcp)[0] for _ in range(3))
+            name = f"shuffle, {kind} {tasks} to {tasks} tasks"
+            print(f"  {name:36} {rate / 1e9:9.2f} {rate / raw:10.2f}", flush=True)
 
 
 def barriers() -> None:
     """Print what barriers cost that go over all channels of an edge between two processes, one after the other."""
-    print("\nbarriers between two processes, best of three")
+    print("\nbarriers between two processes, aligned at their tasks, best of three")
     print(f"  {'':36} {'ms each':>9} {'us/channel':>10}")
-    for tasks, count in ((1, 2000), (8, 200), (64, 10)):
+    for tasks, count in ((1, 4000), (8, 400), (64, 40)):
         seconds = min(flight_hop("HASH", tasks, 0, count)[1] for _ in range(3))
         name = f"HASH {tasks} to {tasks} tasks"
-        print(f"  {name:36} {seconds / count * 1e3:9.3f} {seconds / count / tasks**2 * 1e6:10.1f}")
+        print(f"  {name:36} {seconds / count * 1e3:9.3f} {seconds / count / tasks**2 * 1e6:10.1f}", flush=True)
 
 
 def main() -> None:
     """Run the tables, or a side of one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", nargs=5, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", nargs=6, help=argparse.SUPPRESS)
     parser.add_argument("--raw", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=0.3, help="time for each kernel")
     parser.add_argument("--megabytes", type=int, default=512, help="what goes over the hop")
+    parser.add_argument("--events", type=int, default=100_000_000, help="what two agents and one aggregate")
     options = parser.parse_args()
     if options.write:
-        folder, kind, tasks, total_bytes, count = options.write
-        write_side(folder, kind, int(tasks), int(total_bytes), int(count))
+        up, down, kind, tasks, total_bytes, count = options.write
+        write_side({"up": up, "down": down}, kind, int(tasks), int(total_bytes), int(count))
     elif options.raw:
         raw_side(options.raw[0], int(options.raw[1]))
     else:
+        check_kernels(20_000)
+        agents.check_answers()
         for rows in (8_192, 65_536, 1_048_576):
             kernels(rows, options.seconds)
         hop(options.megabytes << 20)
         barriers()
+        agents.barriers(20)
+        agents.speed_up(options.events)
 
 
 if __name__ == "__main__":
