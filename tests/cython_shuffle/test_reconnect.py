@@ -94,6 +94,32 @@ def test_one_connection_carries_everything_between_two_agents(proxied):
     assert proxy.accepted == 1
 
 
+def test_two_agents_that_write_to_each_other_have_one_connection_each_way(make_agent):
+    agents = [make_agent(name, location="grpc://127.0.0.1:0") for name in "ab"]
+    proxies = [CuttingProxy(int(agent.location.rpartition(":")[2])) for agent in agents]
+    for name, kind in (("e", "HASH"), ("f", "BROADCAST"), ("g", "REBALANCE")):
+        info = edge(name, kind, 8, 8)
+        for i, agent in enumerate(agents):
+            where = {t: n % 2 for side in (info.upstream, info.downstream) for n, t in enumerate(side)}
+            seen = [f"grpc://127.0.0.1:{proxy.port}" for proxy in proxies]
+            seen[i] = agent.location
+            agent.manager.register_shuffle(JOB, 1, info, {task: seen[n] for task, n in where.items()})
+        inputs = [agents[n % 2].manager.read_partition(JOB, name, t) for n, t in enumerate(info.downstream)]
+        for n, task in enumerate(info.upstream):
+            writer = agents[n % 2].manager.writer(JOB, name, task)
+            writer.write(rows(1000 * n, 1000))
+            writer.barrier(Barrier(1))
+            writer.end()
+        keys = sorted(k for channels in inputs for received in read_all(channels).values() for k in received.keys)
+        assert keys == sorted([*range(8000)] * (8 if kind == "BROADCAST" else 1))
+    assert [proxy.accepted for proxy in proxies] == [1, 1]
+    for agent in agents:
+        agent.manager.unregister(JOB, 1)
+        agent.endpoint.clients.close()
+    for proxy in proxies:
+        proxy.stop()
+
+
 def test_a_cut_while_nothing_flows(proxied):
     up, down, proxy = proxied()
     info = edge("e", "FORWARD", 1, 1)
