@@ -20,13 +20,15 @@ class FrameKind(enum.IntEnum):
 class Barrier(msgspec.Struct, frozen=True, gc=False):
     """The end of `epoch`. `watermark_us`: microseconds since 1970, None while there is none.
 
-    `MAX_WATERMARK_US` closes everything. `final`: the last barrier of a job whose sources have ended.
+    `MAX_WATERMARK_US` closes everything. `final`: the last barrier of a job whose sources have ended. `now_us`: the
+    coordinator's clock, microseconds since 1970, the same in all tasks and never going back within an attempt.
     """
 
     epoch: int
     watermark_us: int | None = None
     final: bool = False
     checkpoint: bool = False
+    now_us: int = 0
 
 
 MAX_WATERMARK_US = 2**63 - 1

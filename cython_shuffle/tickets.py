@@ -11,11 +11,11 @@ import msgspec
 from cython_shuffle.frames import Barrier, FrameKind
 from sabot.errors import ShuffleError
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 
-# version, kind, flags, bytes of the edge id, frames, epoch, watermark; the edge id follows in UTF-8, then each frame's
-# channel (uint32), then each frame's sequence (uint64)
-_HEADER = struct.Struct("<BBBHIqq")
+# version, kind, flags, bytes of the edge id, frames, epoch, watermark, now; the edge id follows in UTF-8, then each
+# frame's channel (uint32), then each frame's sequence (uint64)
+_HEADER = struct.Struct("<BBBHIqqq")
 _KINDS = tuple(FrameKind)
 _FINAL, _CHECKPOINT, _HAS_WATERMARK = 1, 2, 4
 
@@ -124,14 +124,15 @@ def headers_to_bytes(headers: Sequence[FrameHeader]) -> bytes:
             if header.kind is not kind or header.epoch != epoch or header.barrier != barrier:
                 break
             end += 1
-        flags, watermark_us = 0, 0
+        flags, watermark_us, now_us = 0, 0, 0
         if barrier is not None:
             flags = _FINAL * barrier.final + _CHECKPOINT * barrier.checkpoint
+            now_us = barrier.now_us
             if barrier.watermark_us is not None:
                 flags |= _HAS_WATERMARK
                 watermark_us = barrier.watermark_us
         count = end - start
-        parts.append(_HEADER.pack(WIRE_VERSION, kind, flags, len(edge_id), count, epoch, watermark_us))
+        parts.append(_HEADER.pack(WIRE_VERSION, kind, flags, len(edge_id), count, epoch, watermark_us, now_us))
         parts.append(edge_id)
         parts.append(struct.pack(f"<{count}I", *[h.channel for h in headers[start:end]]))
         parts.append(struct.pack(f"<{count}Q", *[h.sequence for h in headers[start:end]]))
@@ -146,7 +147,7 @@ def headers_from_bytes(data: bytes) -> list[FrameHeader]:
     edge_id, at = "", 0
     while at < len(data) or not headers:
         try:
-            version, kind_number, flags, size, count, epoch, watermark_us = _HEADER.unpack_from(data, at)
+            version, kind_number, flags, size, count, epoch, watermark_us, now_us = _HEADER.unpack_from(data, at)
             if version != WIRE_VERSION:
                 raise ShuffleError(
                     f"a frame of wire version {version!r}, this is version {WIRE_VERSION}", hint="update both agents"
@@ -170,6 +171,7 @@ def headers_from_bytes(data: bytes) -> list[FrameHeader]:
                 watermark_us if flags & _HAS_WATERMARK else None,
                 final=bool(flags & _FINAL),
                 checkpoint=bool(flags & _CHECKPOINT),
+                now_us=now_us,
             )
         headers += [
             FrameHeader(edge_id, kind, sequence, epoch, barrier, channel)

@@ -11,7 +11,7 @@ class Changelog(enum.Enum):
     """What the rows of a stream say. Only ``RETRACT`` carries ``__weight``."""
 
     APPEND_ONLY = "append-only"
-    RETRACT = "retract"
+    RETRACT = "retracting"
     PARTIAL = "partials"
     """Partial aggregates on their way to where they are merged."""
 

@@ -23,7 +23,8 @@ from planner.logical import (
     Unnest,
     Window,
 )
-from planner.render import render
+from planner.render import duration, render
+from planner.state_marks import state_marks
 from planner.stream_node import StreamNode
 from planner.task_spec import (
     BestRowsOp,
@@ -42,6 +43,7 @@ from planner.task_spec import (
     SortKey,
     SourceOp,
     SqlOp,
+    TemporalFilterOp,
     TemporalJoinOp,
     TopNOp,
 )
@@ -117,18 +119,18 @@ def _logical_line(node: LogicalNode) -> str:
         case Filter(predicate=predicate):
             return f"Filter {render(predicate)}"
         case Window():
-            slide = f", slide {_duration(node.slide_us)}" if node.slide_us != node.size_us else ""
-            offset = f", offset {_duration(node.offset_us)}" if node.offset_us else ""
+            slide = f", slide {duration(node.slide_us)}" if node.slide_us != node.size_us else ""
+            offset = f", offset {duration(node.offset_us)}" if node.offset_us else ""
             names = f" as {node.start_name}, {node.end_name}"
-            return f"Window {node.kind.value} {node.time_column}, size {_duration(node.size_us)}{slide}{offset}{names}"
+            return f"Window {node.kind.value} {node.time_column}, size {duration(node.size_us)}{slide}{offset}{names}"
         case Timeline(partition=partition, work=work):
             by = f" by {', '.join(partition)}" if partition else ""
             close = " closed by the watermark" if node.closing else ""
             if isinstance(work, Sessions):
                 names = f" as {work.start_name}, {work.end_name}"
-                return f"Sessions of {node.time_column}, gap {_duration(work.gap_us)}{by}{names}{close}"
+                return f"Sessions of {node.time_column}, gap {duration(work.gap_us)}{by}{names}{close}"
             fills = "".join(f", {field} {how.value}" for field, how in work.fills)
-            return f"Fill gaps of {node.time_column}, step {_duration(work.step_us)}{fills}{by}"
+            return f"Fill gaps of {node.time_column}, step {duration(work.step_us)}{fills}{by}"
         case Aggregate(keys=keys, calls=calls):
             close = f" closed by {node.close_column}" if node.close_column else ""
             what = ", ".join(_call(c) for c in calls) or "distinct"
@@ -179,21 +181,9 @@ def _call(call: AggCall) -> str:
     return f"{call.name} = {call.function}({'distinct ' if call.distinct else ''}{argument}){where}"
 
 
-def _duration(microseconds: int) -> str:
-    for unit, size in (
-        ("d", 86_400_000_000),
-        ("h", 3_600_000_000),
-        ("min", 60_000_000),
-        ("s", 1_000_000),
-        ("ms", 1_000),
-    ):
-        if microseconds and microseconds % size == 0:
-            return f"{microseconds // size} {unit}"
-    return f"{microseconds} us"
-
-
 def _job_lines(operators: tuple[tuple[OperatorId, StreamNode], ...]) -> list[str]:
     ids = {id(node): name for name, node in operators}
+    marks = state_marks(operators)
     lines = []
     for name, node in operators:
         key = "unknown" if node.stream_key is None else f"({', '.join(node.stream_key)})"
@@ -202,6 +192,8 @@ def _job_lines(operators: tuple[tuple[OperatorId, StreamNode], ...]) -> list[str
         lines.append(f"{name}{_subject(node)}: parallelism {node.parallelism}{state}{pinned}")
         lines += [f"    reads {ids[id(given.node)]}, requires {given.requires}" for given in node.inputs]
         lines.append(f"    {node.changelog.value}, stream key {key}, distribution {node.distribution}")
+        if name in marks:
+            lines.append(f"    {marks[name]}")
         lines += [f"    {detail}" for detail in _details(node)]
     return lines
 
@@ -241,6 +233,8 @@ def _details(node: StreamNode) -> list[str]:
             return [f"{function} <= {limit}{by}{_of(keys)}" + (f" and {condition}" if condition else "")]
         case BestRowsOp(keys=keys, lead=lead, limit=limit):
             return [f"best {limit} by {_sorted((lead,))}{_of(keys)}"]
+        case TemporalFilterOp(conditions=conditions):
+            return [" and ".join(f"{c.value_sql} {c.sign} {c.bound_sql}" for c in conditions)]
         case FinalAggOp(result_sql=results, close_column=close):
             shown = [f"result {', '.join(results)}"] if results else []
             return shown + ([f"closed by {close}"] if close else [])

@@ -52,6 +52,11 @@ def _struct_step(parent: exp.Expr, child: exp.Expr) -> str | None:
     return None
 
 
+def reads_clock(expression: exp.Expression) -> bool:
+    """Whether `expression` compares with now(), so that its answer changes as time passes."""
+    return any(call.name == "now" for call in expression.find_all(exp.Anonymous))
+
+
 def renamed_field(expression: exp.Expression) -> str | None:
     """Return the field that `expression` passes on unchanged, or None if it computes."""
     inner = expression.unnest()

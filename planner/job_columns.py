@@ -29,6 +29,7 @@ from planner.task_spec import (
     SourceOp,
     SqlOp,
     TaskSpec,
+    TemporalFilterOp,
     TemporalJoinOp,
     TopNOp,
     UnionOp,
@@ -71,6 +72,8 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return _weighted(op.columns, any(op.weighted))
         case TemporalJoinOp():
             return _weighted(op.columns, op.weighted[0])
+        case TemporalFilterOp():
+            return _weighted(op.columns, op.retracts)
         case CloseFilterOp() | CloseOverOp() | CloseRecomputeOp() | CloseSessionsOp() | BestRowsOp():
             return columns_schema(op.columns)
         case MaterializeOp() | SinkOp():

@@ -54,6 +54,7 @@ class OperatorType(enum.Enum):
     TEMPORAL_JOIN = "temporal_join"
     TOP_N = "top_n"
     BEST_ROWS = "best_rows"
+    TEMPORAL_FILTER = "temporal_filter"
     CLOSE_FILTER = "close_filter"
     CLOSE_OVER = "close_over"
     CLOSE_RECOMPUTE = "close_recompute"

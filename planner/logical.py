@@ -40,8 +40,8 @@ class Relation:
     """A thing that rows come from.
 
     ``stream_key`` names columns that identify a row (a view's group keys, a table's primary key);
-    empty if none is known. ``append_only`` is false where rows may be retracted. ``finite`` sources
-    end. ``connector``, ``format`` and ``options`` are of sources only.
+    empty if none is known. ``append_only`` is false where rows may be retracted. ``connector``,
+    ``format`` and ``options`` are of sources only.
     """
 
     name: str
@@ -57,6 +57,8 @@ class Relation:
     """(kind, column) pairs of INCLUDE clauses, such as ``("topic", "t")``; the columns are in ``schema``."""
     changes: str = ""
     """Of a source whose records tell changes, how: the word after FORMAT, in lower case."""
+    finite: bool = False
+    """A source that ends by itself."""
     rows_estimate: int | None = field(default=None, compare=False)
     """About how many rows it had when it was looked up; None where nobody can tell."""
 
@@ -254,6 +256,8 @@ class Join:
     temporal: bool = False
     asof: AsOf | None = None
     close_columns: tuple[str, str] | None = None
+    expiry: tuple[tuple[str, int], tuple[str, int]] | None = None
+    """The planner's: per side (field, microseconds); a row can go when the watermark is past their sum."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from planner.rules.merge_projects import merge_projects
 from planner.rules.prune_columns import prune_columns
 from planner.rules.push_filters import push_filters
 from planner.rules.rank_own_extreme import rank_own_extreme
+from planner.rules.split_clock_filters import split_clock_filters
 from planner.rules.unify_scans import unify_scans
 from sabot.errors import PlanError
 
@@ -26,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     rank_own_extreme,
     prune_columns,
     merge_projects,
+    split_clock_filters,
 )
 
 

@@ -9,9 +9,11 @@ from planner.distribution import Custom, Range
 from planner.emit_on_close import closed, rewrite
 from planner.execution_graph import ExecutionGraph, task_id
 from planner.explain import Counts, explain_job
+from planner.interval_joins import bounded_joins
 from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
-from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, schema_of
+from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, Scan, schema_of
 from planner.optimizer import optimize
+from planner.state_marks import unbounded_notice
 from planner.stream_node import SinkTarget, StreamNode, view_operator
 from planner.streaming_plan import StreamPlanner
 from planner.task_spec import (
@@ -25,7 +27,7 @@ from planner.task_spec import (
 )
 from planner.tree import unique_nodes
 from sabot.errors import PlanError
-from sabot.ids import JobId, OperatorId, TaskId
+from sabot.ids import ROW_WATERMARK, JobId, OperatorId, TaskId
 from sabot.schema import Schema
 
 __all__ = ["PlannedJob", "SinkTarget", "plan_sink", "plan_view"]
@@ -49,6 +51,12 @@ class PlannedJob:
     spec: JobSpec
     output: Relation
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever makes the job should know: state that nothing bounds."""
+        notice = unbounded_notice(self.operators)
+        return () if notice is None else (notice,)
+
     def explain(self, counts: Counts | None = None) -> str:
         """Return the plan as text: logical plan, job graph, execution graph. The same query gives the same text.
 
@@ -64,6 +72,7 @@ def plan_view(
     relation: str,
     parallelism: int,
     max_parallelism: int = DEFAULT_MAX_PARALLELISM,
+    state_ttl_us: int | None = None,
 ) -> PlannedJob:
     """Plan the job of a materialized view.
 
@@ -78,6 +87,8 @@ def plan_view(
         Tasks of each operator that can be spread, 1 to `max_parallelism`.
     max_parallelism : int
         Key groups; fixed for the job's life.
+    state_ttl_us : int, optional
+        How long state is kept that nothing touches, in microseconds; for ever if not given.
 
     Raises
     ------
@@ -86,7 +97,7 @@ def plan_view(
     PlanError
         If a rule broke its promise: a bug.
     """
-    return _Job(query, job_id, parallelism, max_parallelism).finish(relation, None)
+    return _Job(query, job_id, parallelism, max_parallelism, state_ttl_us).finish(relation, None)
 
 
 def plan_sink(
@@ -96,13 +107,16 @@ def plan_sink(
     sink: SinkTarget,
     parallelism: int,
     max_parallelism: int = DEFAULT_MAX_PARALLELISM,
+    state_ttl_us: int | None = None,
 ) -> PlannedJob:
     """Plan the job of a sink; as :func:`plan_view`, with the rows going to `sink`."""
-    return _Job(query, job_id, parallelism, max_parallelism).finish(sink.relation, sink)
+    return _Job(query, job_id, parallelism, max_parallelism, state_ttl_us).finish(sink.relation, sink)
 
 
 class _Job:
-    def __init__(self, query: Query, job_id: JobId, parallelism: int, max_parallelism: int) -> None:
+    def __init__(
+        self, query: Query, job_id: JobId, parallelism: int, max_parallelism: int, state_ttl_us: int | None
+    ) -> None:
         if not 1 <= parallelism <= max_parallelism:
             msg = f"parallelism {parallelism} is not between 1 and {max_parallelism}"
             raise PlanError(msg, hint="max_parallelism bounds it: the number of key groups")
@@ -113,16 +127,25 @@ class _Job:
         if query.emit is not Emit.ON_UPDATE:
             closing = rewrite(query)
             root, self._close = closing.root, closing.close_column
+        else:
+            root = bounded_joins(root)
+        self._forgiving = state_ttl_us is not None
         self._logical = optimize(root)
         on_close = query.emit is Emit.ON_WINDOW_CLOSE or any(closed(n) for n in unique_nodes(self._logical))
-        self._planner = StreamPlanner(self._logical, parallelism=parallelism, watermarks=on_close)
+        judged = any(f.name == ROW_WATERMARK for n in unique_nodes(root) if isinstance(n, Scan) for f in n.fields)
+        self._planner = StreamPlanner(
+            self._logical, parallelism=parallelism, watermarks=on_close or judged, ttl_us=state_ttl_us
+        )
 
     def finish(self, relation: str, sink: SinkTarget | None) -> PlannedJob:
         rows = self._planner.plan_root(self._logical)
         if self._close is not None:
             rows = self._planner.hold_back(rows, self._close)
             rows = self._planner.project(rows, self._fields)
-        end = view_operator(rows, relation) if sink is None else self._planner.sink(rows, sink)
+        if sink is None:
+            end = view_operator(rows, relation, forgiving=self._forgiving)
+        else:
+            end = self._planner.sink(rows, sink)
         operators = number(end)
         job_graph = build_job_graph(operators, self._max_parallelism)
         execution_graph = job_graph.to_execution_graph()

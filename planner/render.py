@@ -74,6 +74,20 @@ def as_declared(expression: exp.Expression, fields: Schema) -> exp.Expression:
     return copy
 
 
+def duration(microseconds: int) -> str:
+    """Return a length of time in the largest unit that it is a whole number of."""
+    for unit, size in (
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1_000),
+    ):
+        if microseconds and microseconds % size == 0:
+            return f"{microseconds // size} {unit}"
+    return f"{microseconds} us"
+
+
 def motion_type(type_text: str) -> str:
     """Return the DuckDB type in which a column of `type_text` travels (as :func:`sabot.schema.arrow_type` maps it)."""
     text = type_text.strip()

@@ -38,5 +38,6 @@ def source_op(relation: Relation, fields: Schema, *, watermarks: bool, judge: bo
         judge_lateness=judge,
         include=tuple((kind, name) for kind, name in relation.include if name in names),
         changes=relation.changes,
+        finite=relation.finite,
         key=relation.stream_key if relation.changes else (),
     )

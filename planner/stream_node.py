@@ -88,10 +88,12 @@ def sink_op(node: StreamNode, target: SinkTarget) -> SinkOp:
     return SinkOp(target.relation, target.connector, dict(target.options), target.format, columns, node.retracting)
 
 
-def view_operator(node: StreamNode, relation: str) -> StreamNode:
+def view_operator(node: StreamNode, relation: str, *, forgiving: bool = False) -> StreamNode:
     """Return the operator that keeps the rows of `node` as view `relation`."""
     return StreamNode(
-        MaterializeOp(relation, column_specs(node.schema), node.retracting, node.stream_key or ()),
+        MaterializeOp(
+            relation, column_specs(node.schema), node.retracting, node.stream_key or (), forgiving and node.retracting
+        ),
         (StreamInput(node, Single()),),
         node.schema,
         node.changelog,

@@ -23,6 +23,7 @@ from planner.changelog import Changelog, Monotone
 from planner.closing_plan import closed_windows, joined_distribution, told_in_turn
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
+from planner.expressions import reads_clock
 from planner.keyed_sql import join_sql, over_sql
 from planner.late_rows import late_ops
 from planner.logical import (
@@ -73,6 +74,7 @@ from planner.task_spec import (
     UnionOp,
     UpsertOp,
 )
+from planner.temporal_filters import temporal_filter
 from planner.timeline_sql import sessions_sql, timeline_sql
 from planner.top_n import TopN, best_rows_op, place_is_read, top_n, top_n_op
 from planner.tree import consumer_counts, unique_nodes
@@ -94,6 +96,8 @@ class StreamPlanner:
         Who gives the rows of relations of kind INPUT. Keyed work has `parallelism` tasks then, whatever its input has.
     broadcast : str, optional
         Of these, the one that goes to every task of a join.
+    ttl_us : int, optional
+        How long state is kept that nothing touches.
     """
 
     def __init__(
@@ -104,11 +108,13 @@ class StreamPlanner:
         watermarks: bool,
         inputs: Mapping[str, StreamNode] | None = None,
         broadcast: str | None = None,
+        ttl_us: int | None = None,
     ) -> None:
         self._parallelism = parallelism
         self._watermarks = watermarks
         self._inputs = dict(inputs or {})
         self._asked_broadcast = broadcast
+        self._ttl_us = ttl_us
         self._narrowed: dict[int, StreamNode] = {}
         self._root = root
         self._consumers = consumer_counts(root)
@@ -155,6 +161,8 @@ class StreamPlanner:
         match node:
             case Scan():
                 return self._source(node)
+            case Filter() if reads_clock(node.predicate):
+                return temporal_filter(node, self._rows(node.input))
             case Project() | Filter() | Window() | Unnest():
                 return self._stateless(node)
             case Aggregate():
@@ -240,6 +248,8 @@ class StreamPlanner:
     def _boundary(self, node: LogicalNode) -> LogicalNode:
         """Return the node below a stateless chain whose rows are the chain's ``input``."""
         while isinstance(node, Project | Filter | Window | Unnest) and node not in self._planned:
+            if isinstance(node, Filter) and reads_clock(node.predicate):
+                return node
             if self._consumers[node] > 1 and not only_renames(node):
                 return node
             node = node.input
@@ -358,7 +368,14 @@ class StreamPlanner:
         first = partials[0].distribution
         requires, parallelism = self._keyed(node.keys, first, self._parallelism)
         return StreamNode(
-            FinalAggOp(key_columns(node), phases.partials, phases.results, column_specs(fields), node.close_column),
+            FinalAggOp(
+                key_columns(node),
+                phases.partials,
+                phases.results,
+                column_specs(fields),
+                node.close_column,
+                self._ttl_us,
+            ),
             tuple(StreamInput(partial, requires) for partial in partials),
             fields,
             Changelog.RETRACT if node.close_column is None else Changelog.APPEND_ONLY,
@@ -394,7 +411,7 @@ class StreamPlanner:
                 given, close, sql, fields, node.keys, distribution, parallelism, ordered=by_order(node)
             )
         return StreamNode(
-            RecomputeOp(inputs, (node.keys,), sql, column_specs(fields), ordered=by_order(node)),
+            RecomputeOp(inputs, (node.keys,), sql, column_specs(fields), ordered=by_order(node), ttl_us=self._ttl_us),
             given,
             fields,
             Changelog.RETRACT,
@@ -442,6 +459,8 @@ class StreamPlanner:
             (left.retracting, right.retracting),
             column_specs(fields),
             residual_sql=render(as_declared(node.residual, fields)) if node.residual is not None else None,
+            expires=_expires(node, left, right),
+            ttl_us=self._ttl_us,
         )
         return StreamNode(
             op,
@@ -480,6 +499,8 @@ class StreamPlanner:
                 (node.left_keys, node.right_keys),
                 join_sql(node),
                 column_specs(fields),
+                expires=_expires(node, left, right),
+                ttl_us=self._ttl_us,
             ),
             (StreamInput(left, need_left), StreamInput(right, need_right)),
             fields,
@@ -494,12 +515,13 @@ class StreamPlanner:
         left, right = self._rows(node.left), self._rows(node.right)
         # the left row decides what it is joined with: every task needs all of the right that may be
         needs = self._co_partition(replace(node, kind=JoinKind.LEFT), left, right)
-        return (temporal_join if node.temporal else asof_join)(node, left, right, needs)
+        return (temporal_join if node.temporal else asof_join)(node, left, right, needs, self._ttl_us)
 
     def _over(self, node: Over) -> StreamNode:
         below = self._rows(node.input)
         closing = node.close_order is not None or node.close_column is not None
-        ranking = None if below.retracting or closing else top_n(node)
+        # what keeps only the best rows has no TTL: its state is bounded by the number of keys alone
+        ranking = None if below.retracting or closing or self._ttl_us is not None else top_n(node)
         if ranking is not None:
             below = self._best_rows(node, ranking, below)
         provided = self._after_any(below)
@@ -509,7 +531,13 @@ class StreamPlanner:
         fields, key = schema_of(node), below.stream_key
         op: RecomputeOp | TopNOp
         if ranking is None:
-            op = RecomputeOp((column_specs(below.schema),), (node.partition,), over_sql(node), column_specs(fields))
+            op = RecomputeOp(
+                (column_specs(below.schema),),
+                (node.partition,),
+                over_sql(node),
+                column_specs(fields),
+                ttl_us=self._ttl_us,
+            )
         else:
             shown = place_is_read(self._root, node, ranking)
             op, fields = top_n_op(node, ranking, shown=shown)
@@ -693,3 +721,8 @@ class StreamPlanner:
             Single() if parallelism == 1 else result_distribution(requires, self._after_any(node), parallelism),
             parallelism,
         )
+
+
+def _expires(node: Join, left: StreamNode, right: StreamNode) -> tuple[tuple[str, int], ...]:
+    # a row that may be taken back is needed for that
+    return () if node.expiry is None or left.retracting or right.retracting else node.expiry

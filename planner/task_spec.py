@@ -44,6 +44,7 @@ class SourceOp(msgspec.Struct, frozen=True, tag="source"):
     include: tuple[tuple[str, str], ...] = ()
     changes: str = ""
     key: tuple[str, ...] = ()
+    finite: bool = False
 
 
 class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
@@ -111,7 +112,8 @@ class FinalAggOp(msgspec.Struct, frozen=True, tag="final_agg"):
     order of `columns` after the keys. A group whose ``__rows`` is 0 is gone (a global aggregate's, `keys` empty, stays:
     it shows a row from the first epoch on). Emits on update: ``__weight`` -1 the old row, +1 the
     new one, nothing where both are equal. With `close_column` (a key, the window's end): emits each group once,
-    append-only without ``__weight``, when the watermark is at or past it, and drops its state.
+    append-only without ``__weight``, when the watermark is at or past it, and drops its state. With `ttl_us`, a group
+    that nothing has touched for so long is forgotten (its row stays shown).
     """
 
     keys: Columns
@@ -119,6 +121,7 @@ class FinalAggOp(msgspec.Struct, frozen=True, tag="final_agg"):
     result_sql: tuple[str, ...]
     columns: Columns
     close_column: str | None = None
+    ttl_us: int | None = None
 
 
 class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
@@ -128,7 +131,9 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
     `sql` is the operator's own DuckDB SQL over ``input`` (``input_1``, ...), where each row stands as often as its
     weight says. With `ordered` they stand sorted by all columns: what adds floats or takes the first of them is then
     the same each time.
-    Output: `columns` + ``__weight``: the difference of the answers before and after.
+    Output: `columns` + ``__weight``: the difference of the answers before and after. `expires` are, per input, a time
+    and microseconds: a row goes when the watermark is past their sum. With `ttl_us`, the rows of a key that nothing
+    has touched for so long go.
     """
 
     inputs: tuple[Columns, ...]
@@ -136,6 +141,8 @@ class RecomputeOp(msgspec.Struct, frozen=True, tag="recompute"):
     sql: str
     columns: Columns
     ordered: bool = False
+    expires: tuple[tuple[str, int], ...] = ()
+    ttl_us: int | None = None
 
 
 class SortKey(msgspec.Struct, frozen=True):
@@ -179,7 +186,7 @@ class JoinOp(msgspec.Struct, frozen=True, tag="join"):
     """Inner equi-join of two inputs, delta by state. `residual_sql` is over all `columns`.
 
     ``weighted[i]``: whether input i carries ``__weight``. Output: left columns, right columns, and ``__weight`` if
-    either input has it (weights multiply).
+    either input has it (weights multiply). `expires` and `ttl_us` are as of :class:`RecomputeOp`.
     """
 
     left: Columns
@@ -189,14 +196,17 @@ class JoinOp(msgspec.Struct, frozen=True, tag="join"):
     weighted: tuple[bool, bool]
     columns: Columns
     residual_sql: str | None = None
+    expires: tuple[tuple[str, int], ...] = ()
+    ttl_us: int | None = None
 
 
 class TemporalJoinOp(msgspec.Struct, frozen=True, tag="temporal_join"):
     """Joins each left row with the right side as it stands at the end of the row's epoch, once.
 
     What happens on the right later revises nothing. A left row that is taken back takes back what it was joined with:
-    of equal rows the one that came first. `outer` keeps left rows without a partner. `residual_sql` is over all
-    `columns`. Output: left columns, right columns, and ``__weight`` if the left input has it.
+    of equal rows the one that came first. With `ttl_us`, left rows that came so long ago are forgotten. `outer` keeps
+    left rows without a partner. `residual_sql` is over all `columns`. Output: left columns, right columns, and
+    ``__weight`` if the left input has it.
     """
 
     left: Columns
@@ -207,6 +217,34 @@ class TemporalJoinOp(msgspec.Struct, frozen=True, tag="temporal_join"):
     columns: Columns
     outer: bool
     residual_sql: str | None = None
+    ttl_us: int | None = None
+
+
+class ClockCondition(msgspec.Struct, frozen=True):
+    """``value_sql sign bound_sql``: the value over the input's columns, the bound over ``__now`` (TIMESTAMPTZ) alone.
+
+    `sign` is >, >=, <, <= or =. The bound only rises.
+    """
+
+    value_sql: str
+    sign: str
+    bound_sql: str
+
+
+class TemporalFilterOp(msgspec.Struct, frozen=True, tag="temporal_filter"):
+    """Shows the rows for which all conditions hold at the last barrier's time, and keeps those that may come or go.
+
+    Output: `columns`, and ``__weight`` if `retracts`: the input has it (`weighted`), or rows leave by themselves.
+    """
+
+    columns: Columns
+    conditions: tuple[ClockCondition, ...]
+    weighted: bool
+
+    @property
+    def retracts(self) -> bool:
+        """Whether the output carries ``__weight``."""
+        return self.weighted or any(c.sign in (">", ">=", "=") for c in self.conditions)
 
 
 class CloseFilterOp(msgspec.Struct, frozen=True, tag="close_filter"):
@@ -309,12 +347,17 @@ class PythonOp(msgspec.Struct, frozen=True, tag="python"):
 
 
 class MaterializeOp(msgspec.Struct, frozen=True, tag="materialize"):
-    """Keeps a view in the daemon's store and its stream log. Runs only on the daemon's own agent."""
+    """Keeps a view in the daemon's store and its stream log. Runs only on the daemon's own agent.
+
+    `forgiving`: what took rows away may have forgotten them. A row that is not there is not taken away, and a new row
+    takes the place of one with its key.
+    """
 
     relation: str
     columns: Columns
     weighted: bool
     stream_key: tuple[str, ...] = ()
+    forgiving: bool = False
 
 
 class SinkOp(msgspec.Struct, frozen=True, tag="sink"):
@@ -340,6 +383,7 @@ Operator: TypeAlias = (
     | BestRowsOp
     | JoinOp
     | TemporalJoinOp
+    | TemporalFilterOp
     | CloseFilterOp
     | CloseRecomputeOp
     | CloseOverOp

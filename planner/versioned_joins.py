@@ -14,7 +14,7 @@ Needs = tuple[Distribution, Distribution, int]
 """What a join requires of its left and right side, and its parallelism."""
 
 
-def temporal_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs) -> StreamNode:
+def temporal_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs, ttl_us: int | None) -> StreamNode:
     """Return the operator that joins each left row with the right side as it is when the row comes."""
     fields = schema_of(node)
     op = TemporalJoinOp(
@@ -26,6 +26,7 @@ def temporal_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs)
         column_specs(fields),
         outer=node.kind is JoinKind.LEFT,
         residual_sql=render(as_declared(node.residual, fields)) if node.residual is not None else None,
+        ttl_us=ttl_us,
     )
     # what the right side identifies by the keys is one row at most
     one = right.stream_key is not None and set(right.stream_key) <= set(node.right_keys)
@@ -41,7 +42,7 @@ def temporal_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs)
     )
 
 
-def asof_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs) -> StreamNode:
+def asof_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs, ttl_us: int | None) -> StreamNode:
     """Return the operator that joins each left row with the nearest of the right: the keys that change anew."""
     fields = schema_of(node)
     return StreamNode(
@@ -50,6 +51,7 @@ def asof_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs) -> 
             (node.left_keys, node.right_keys),
             asof_sql(node),
             column_specs(fields),
+            ttl_us=ttl_us,
         ),
         (StreamInput(left, needs[0]), StreamInput(right, needs[1])),
         fields,

@@ -94,6 +94,7 @@ def _agent(arguments: Sequence[str]) -> int:
     parser.add_argument("--state-dir", type=Path, default=Path("sabot-agent"), help="folder of the tasks' state")
     parser.add_argument("--pool-bytes", type=int, default=256 << 20, help="rows in motion that it may hold")
     parser.add_argument("--memory-mb", type=int, help="memory for the tasks' state; half the machine's if not given")
+    parser.add_argument("--spill-bytes", type=int, default=0, help="disk of one task (default: what is free)")
     parser.add_argument("--idle-timeout", type=float, default=10.0, metavar="SECONDS")
     parser.add_argument("--token-file", default="", help="the cluster's shared token")
     parser.add_argument("--certificate-file", default="", help="certificate chain, PEM")
@@ -129,6 +130,7 @@ def _agent(arguments: Sequence[str]) -> int:
             state_dir=args.state_dir,
             pool_bytes=args.pool_bytes,
             memory_mb=args.memory_mb or 4096,
+            spill_bytes=args.spill_bytes,
             idle_timeout_s=args.idle_timeout,
             ready_fd=args.ready_fd,
             security=security,
@@ -143,6 +145,7 @@ def _agent(arguments: Sequence[str]) -> int:
         labels=dict(label.partition("=")[::2] for label in args.label),
         pool_bytes=args.pool_bytes,
         memory_mb=args.memory_mb,
+        spill_bytes=args.spill_bytes,
         idle_timeout_s=args.idle_timeout,
         security=security,
         compression=args.compression,

@@ -96,6 +96,7 @@ class Cluster:
             pool_bytes=config.agents.pool_bytes,
             state_dir=state_dir / "own.state",
             memory_mb=agent_mb,
+            spill_bytes=config.agents.spill_limit_bytes,
             idle_timeout_s=config.streaming.idle_timeout_s,
             report=self._report,
             pinned=StorePinned(self.store),
@@ -132,6 +133,7 @@ class Cluster:
             left_here=self._runtime.left_here,
             hold_s=agents.hold_s,
             interval_s=config.streaming.barrier_interval_s,
+            clock_s=config.streaming.clock_interval_s,
             on_bad_records=self.store.add_errors,
             on_broken=self._recovery.broken,
         )

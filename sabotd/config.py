@@ -166,6 +166,7 @@ class AgentsConfig:
     slots: int = _setting(_integer(0, 1024), 0)
     memory_limit_bytes: int = _setting(_size, "0B", key="memory_limit")
     pool_bytes: int = _setting(_size, "256MiB", key="pool")
+    spill_limit_bytes: int = _setting(_size, "0B", key="spill_limit")
     state_dir: str = _setting(_string, "")
     listen: str = _setting(_location_or_none, "")
     hold_s: float = _setting(_duration, "1m", key="hold")
@@ -199,6 +200,7 @@ class StreamingConfig:
     parallelism: int = _setting(_integer(0, 1024), 0)
     max_parallelism: int = _setting(_integer(1, 32768), 128)
     idle_timeout_s: float = _setting(_duration, "10s", key="idle_timeout")
+    clock_interval_s: float = _setting(_duration, "1s", key="clock_interval")
 
     def resolved_parallelism(self) -> int:
         """Return the tasks an operator gets: ``parallelism``, or one a core."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -25,6 +25,7 @@ from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
 from sql_frontend.binder import bind_query, bind_source, bind_table
 from sql_frontend.catalog import ViewDefinition
+from sql_frontend.duck import interval_us
 from sql_frontend.parse import parse_statement
 from sql_frontend.select_text import for_duckdb
 from sql_frontend.statements import (
@@ -151,6 +152,7 @@ class Definitions:
                 key=relation.stream_key if relation.changes else (),
             )
             registry.validate_source(op)
+            relation = replace(relation, finite=registry.connector(op.connector).is_finite(op.options))
         return CatalogObject(statement.name, "source", statement.text, relation, columns)
 
     def _view(self, statement: CreateView) -> CatalogObject:
@@ -176,12 +178,19 @@ class Definitions:
         recording = RecordingCatalog(self.catalog, self._rows)
         query = self._bind(statement.query, statement.query_span, statement, recording, statement.column_names)
         job_id = JobId(f"mv:{statement.name}")
+        options = dict(statement.options)
+        with _placed(statement.text, dict(statement.option_spans)):
+            ttl_us = _state_ttl(options)
+            if options:
+                msg = f"option {min(options)!r} is not known to a materialized view"
+                raise SqlError(msg, hint="its option is state_ttl = '1 day'", sqlstate="HV00D")
         planned = plan_view(
             query,
             job_id=job_id,
             relation=statement.name,
             parallelism=settings.parallelism,
             max_parallelism=settings.max_parallelism,
+            state_ttl_us=ttl_us,
         )
         columns = planned.output.schema
         relation = Relation(
@@ -200,7 +209,7 @@ class Definitions:
             frozenset(recording.found),
             job_id,
             planned,
-            notices=query.notices,
+            notices=query.notices + planned.notices,
         )
 
     def _sink(self, statement: CreateSink, settings: Settings) -> CatalogObject:
@@ -215,6 +224,7 @@ class Definitions:
         options = _plain_options(statement.options, statement.format)
         encode = statement.format.encode if statement.format else None
         with _placed(statement.text, dict(statement.option_spans)):
+            ttl_us = _state_ttl(options)
             connector = registry.connector(options["connector"])
             target = SinkTarget(statement.name, options["connector"], options, encode)
             planned = plan_sink(
@@ -223,6 +233,7 @@ class Definitions:
                 sink=target,
                 parallelism=settings.parallelism,
                 max_parallelism=settings.max_parallelism,
+                state_ttl_us=ttl_us,
             )
             op = next(n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, SinkOp))
             registry.check(op)
@@ -236,7 +247,7 @@ class Definitions:
             frozenset(recording.found),
             job_id,
             planned,
-            notices=query.notices,
+            notices=query.notices + planned.notices,
         )
 
     def _graph(self, statement: CreateJob) -> CatalogObject:
@@ -460,6 +471,24 @@ def _plain_options(options: tuple[tuple[str, str], ...], clause: FormatClause | 
         out |= dict(clause.options)
         out["format"] = clause.format
     return out
+
+
+def _state_ttl(options: dict[str, str]) -> int | None:
+    """Take ``state_ttl`` out of `options`; return its microseconds."""
+    text = options.pop("state_ttl", None)
+    if text is None:
+        return None
+    try:
+        ttl_us = interval_us(text)
+    except (duckdb.Error, ValueError) as error:
+        msg = f"option 'state_ttl' is {text!r}, which is no interval of fixed length"
+        raise SqlError(
+            msg, hint="write state_ttl = '1 day', in days, hours, minutes or seconds", sqlstate="22023"
+        ) from error
+    if ttl_us <= 0:
+        msg = f"option 'state_ttl' is {text!r}, which is not above zero"
+        raise SqlError(msg, hint="leave it out to keep state for ever", sqlstate="22023")
+    return ttl_us
 
 
 def _renamed(columns: Schema, statement: CreateView) -> Schema:

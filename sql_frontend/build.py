@@ -31,6 +31,7 @@ def rows(count: int) -> LogicalNode:
         append_only=True,
         connector="datagen",
         options=tuple((k, str(v)) for k, v in options.items()),
+        finite=True,
     )
     return Scan(relation, fields)
 
@@ -108,6 +109,23 @@ def filtered(node: LogicalNode, predicates: Sequence[exp.Expression], origin: Or
     if not predicates:
         return node
     return Filter(node, conjunction(schema_of(node), predicates, origin))
+
+
+def timed(node: LogicalNode, conditions: Sequence[exp.Expression], origin: Origin) -> LogicalNode:
+    """Return the rows of `node` for which all `conditions` with now() hold; their sides are guarded, each by itself."""
+    if not conditions:
+        return node
+    fields = schema_of(node)
+    types = types_by_field(node)
+    check_types(fields, conditions, origin)
+    safe = []
+    for condition in conditions:
+        assert isinstance(condition, exp.Binary)
+        sides = (condition.left, condition.right)
+        first, second = (guarded(s, types) if any(s.find_all(exp.Column)) else s for s in sides)  # type: ignore[arg-type]
+        safe.append(type(condition)(this=first, expression=second))
+    whole = safe[0] if len(safe) == 1 else exp.and_(*safe, copy=False)
+    return Filter(node, _typed(whole, "BOOLEAN"))  # type: ignore[arg-type]
 
 
 def conjunction(fields: Schema, predicates: Sequence[exp.Expression], origin: Origin) -> exp.Expression:

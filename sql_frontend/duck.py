@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from sabot.schema import Schema, quote
+from sabot.schema import Schema, literal, quote
 
 _lock = threading.Lock()
 
@@ -51,6 +51,25 @@ def constant(expression: str) -> object:
     with _lock:
         row = _connection().execute(f"SELECT {expression}").fetchone()
     return row[0] if row else None
+
+
+def interval_us(text: str) -> int:
+    """Return the microseconds of an interval such as ``1 day`` or ``90 seconds``.
+
+    Raises
+    ------
+    duckdb.Error
+        It is none.
+    ValueError
+        It has months or years, whose length differs.
+    """
+    interval = f"{literal(text)}::INTERVAL"
+    if constant(f"datepart('month', {interval}) + 12 * datepart('year', {interval})"):
+        msg = f"{text!r} has no fixed length"
+        raise ValueError(msg)
+    micros = constant(f"epoch_us({interval})")
+    assert isinstance(micros, int)
+    return micros
 
 
 def try_statement(sql: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import sqlglot
 from sqlglot import exp
 
+from sql_frontend.clock import CLOCK_HINT
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.origin import Origin
@@ -85,8 +86,7 @@ def check_callable(call: exp.Anonymous, origin: Origin) -> None:
     """Raise SqlError (0A000) for a clock or an aggregate that is not there, before its arguments are looked at."""
     name = call.name.lower()
     if name in _CLOCKS:
-        hint = "use the time in the rows: a view must not depend on the clock"
-        raise origin.unsupported(f"{name}()", call, hint=hint)
+        raise origin.unsupported(f"{name}()", call, hint=CLOCK_HINT)
     if name in ("all", "some"):
         raise origin.unsupported(name.upper(), call, hint="value = ANY(array) works")
     if name in _AGGREGATES or duckdb_functions().get(name, ("", True))[0] == "aggregate":

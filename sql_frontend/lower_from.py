@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from planner.logical import Join, JoinKind, LogicalNode, Unnest, schema_of
 from sql_frontend import build
+from sql_frontend.clock import CLOCK_HINT, calls_clock, clock_conditions
 from sql_frontend.join_conditions import (
     check_temporal,
     equality,
@@ -79,6 +80,7 @@ class FromLowering:
         self.origin = origin
         self.outer = outer
         self.subqueries = Subqueries(query, origin)
+        self.clocked: list[exp.Expression] = []
 
     def query(self, tree: exp.Expr) -> Bound:
         """Lower a query that sees nothing of this one."""
@@ -95,9 +97,12 @@ class FromLowering:
         scope.subquery = self.subqueries.value
         items = [item for group in groups for item in group.items]
         pool = [p for group in groups for p in group.pool]
-        semi = []
+        semi, clocked = [], self.clocked
         if (where := select.args.get("where")) is not None:
             for part in _written_conjuncts(where.this):
+                if calls_clock(part):
+                    clocked += self._clocked(part, scope, not_in="WHERE")
+                    continue
                 condition = self.subqueries.semi(part)
                 if condition is not None:
                     semi.append(condition)
@@ -111,7 +116,14 @@ class FromLowering:
             node = self.subqueries.semi_join(node, condition, scope)
             node = attached(node, scope.pending, self.origin)
             scope.pending.clear()
-        return build.filtered(node, rest, self.origin), scope
+        return build.timed(build.filtered(node, rest, self.origin), clocked, self.origin), scope
+
+    def _clocked(self, part: exp.Expr, scope: Scope, *, not_in: str) -> list[exp.Expression]:
+        """Resolve a condition with now()."""
+        found = clock_conditions(part, Resolver(scope, not_in=not_in, clock=True), self.origin)
+        if any(is_outer(p) for p in found):
+            raise self.origin.unsupported("now() beside a column of the query around", part, hint=CLOCK_HINT)
+        return found
 
     def _first(self, from_: exp.Expr | None, scope: Scope) -> _Item:
         """Lower the first item of FROM; without FROM there is one row of no columns."""
@@ -169,8 +181,12 @@ class FromLowering:
             # as DuckDB has it: the last column of USING is the one that orders
             last = merged[-1][1]
             pool[-1] = exp.GTE(this=last.this, expression=last.expression)
-        if join.args.get("on") is not None:
-            pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(join.args["on"]))
+        on = _written_conjuncts(join.args["on"]) if join.args.get("on") is not None else []
+        for part in on:
+            if calls_clock(part) and not side and kind not in ("SEMI", "ANTI") and not temporal and method != "ASOF":
+                self.clocked += self._clocked(part, scope, not_in="JOIN ... ON")
+            else:
+                pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(part))
         by_time = temporal or method == "ASOF"
         if not side and kind not in ("SEMI", "ANTI") and not by_time:
             return [*groups[:-1], replace(group, items=[*group.items, item], pool=[*group.pool, *pool])]

@@ -229,9 +229,10 @@ def _view(cur: Cursor, span: Span, *, materialized: bool, or_replace: bool) -> C
     name = cur.relation_name("the view's name")
     names = names_in_parentheses(cur, "a column name") if cur.at_symbol("(") else ()
     pairs: _Options = ()
+    spans: _Spans = ()
     here = cur.here()
     if cur.accept("WITH"):
-        pairs, _ = options(cur)
+        pairs, spans = options(cur)
         if not materialized:
             raise cur.error("a plain view has no options", span=here, sqlstate="0A000")
     cur.expect("AS")
@@ -240,7 +241,9 @@ def _view(cur: Cursor, span: Span, *, materialized: bool, or_replace: bool) -> C
         hint = "write it where the view is materialized"
         raise cur.error("EMIT ON WINDOW CLOSE is for materialized views and sinks", span=query_span, hint=hint)
     cur.finish()
-    return CreateView(name, materialized, names, query, query_span, on_close, pairs, exists, or_replace, cur.text, span)
+    return CreateView(
+        name, materialized, names, query, query_span, on_close, pairs, exists, or_replace, cur.text, span, spans
+    )
 
 
 def _sink(cur: Cursor, span: Span) -> CreateSink:

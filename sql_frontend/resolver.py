@@ -22,6 +22,7 @@ from sql_frontend.calls import (
     called,
     taken_apart,
 )
+from sql_frontend.clock import CLOCK_HINT, clock_call
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.functions import check_callable, function, non_zero, substring, translate
@@ -92,10 +93,10 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.Exists: ("EXISTS (SELECT ...)", _SUBQUERY_HINT),
     exp.Subquery: ("a subquery in an expression", _SUBQUERY_HINT),
     exp.Select: ("a subquery in an expression", _SUBQUERY_HINT),
-    exp.CurrentTimestamp: ("the clock", "use the time in the rows: a view must not depend on the clock"),
-    exp.CurrentDate: ("the clock", "use the time in the rows: a view must not depend on the clock"),
-    exp.CurrentTime: ("the clock", "use the time in the rows: a view must not depend on the clock"),
-    exp.Localtimestamp: ("the clock", "use the time in the rows: a view must not depend on the clock"),
+    exp.CurrentTimestamp: ("the clock", CLOCK_HINT),
+    exp.CurrentDate: ("the clock", CLOCK_HINT),
+    exp.CurrentTime: ("the clock", CLOCK_HINT),
+    exp.Localtimestamp: ("the clock", CLOCK_HINT),
     exp.Parameter: ("a parameter", "write the value"),
     exp.Placeholder: ("a parameter", "write the value"),
     exp.WithinGroup: ("WITHIN GROUP", None),
@@ -138,6 +139,8 @@ class Resolver:
         Where to collect; one list may serve several resolvers of a SELECT.
     windows : list of WindowUse, optional
         The same for window functions, which are refused without it.
+    clock : bool
+        Whether now() may stand here.
     """
 
     def __init__(
@@ -147,12 +150,14 @@ class Resolver:
         not_in: str | None = None,
         calls: list[Aggregation] | None = None,
         windows: list[WindowUse] | None = None,
+        clock: bool = False,
     ) -> None:
         self.scope = scope
         self.origin = scope.origin
         self.not_in = not_in
         self.calls: list[Aggregation] = calls if calls is not None else []
         self.windows = windows
+        self.clock = clock
         self._in_aggregate = False
         self._in_window = False
 
@@ -176,6 +181,8 @@ class Resolver:
             return self._dot(node)
         if isinstance(node, exp.Window):
             return self._window(node)
+        if self.clock and (now := clock_call(node)) is not None:
+            return now
         if self.scope.subquery is not None:
             joined = self.scope.subquery(node, self)
             if joined is not None:

@@ -79,6 +79,7 @@ class CreateView:
     or_replace: bool
     text: str
     span: Span
+    option_spans: tuple[tuple[str, Span], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -102,13 +102,14 @@ def _input_needs(node: LogicalNode, needs: Needs) -> list[tuple[LogicalNode, Nee
                 _merge(wanted, paths_read(node.residual))
             closes = node.close_columns or ()
             nearest = [node.asof.left, node.asof.right] if node.asof is not None else []
-            _merge(wanted, _whole([*node.left_keys, *node.right_keys, *nearest, *closes]))
+            expiring = [name for name, _ in node.expiry or ()]
+            _merge(wanted, _whole([*node.left_keys, *node.right_keys, *nearest, *closes, *expiring]))
             of_left = {f.name for f in schema_of(left)}
             if node.kind in (JoinKind.SEMI, JoinKind.ANTI):
                 of_right = {f.name for f in schema_of(right)}
                 residual = paths_read(node.residual) if node.residual is not None else {}
                 right_needs = {k: v for k, v in residual.items() if k in of_right and k not in of_left}
-                _merge(right_needs, _whole([*node.right_keys, *closes[1:]]))
+                _merge(right_needs, _whole([*node.right_keys, *closes[1:], *expiring[1:]]))
                 return [(left, {k: v for k, v in wanted.items() if k in of_left}), (right, right_needs)]
             return [
                 (left, {k: v for k, v in wanted.items() if k in of_left}),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from planner.expressions import conjunction, conjuncts, fields_read, is_cheap, substitute
+from planner.expressions import conjunction, conjuncts, fields_read, is_cheap, reads_clock, substitute
 from planner.logical import (
     Aggregate,
     Filter,
@@ -124,6 +124,10 @@ class _Pusher:
         return _filtered(joined, above)
 
     def _into_join(self, node: Join, predicates: list[exp.Expression]) -> LogicalNode:
+        if node.temporal and any(map(reads_clock, predicates)):
+            # below it a row that leaves on the right would stay, and one on the left would have to be kept
+            above = [p for p in predicates if reads_clock(p)]
+            return _filtered(self._into_join(node, [p for p in predicates if not reads_clock(p)]), above)
         if node.kind is not JoinKind.INNER:
             return self._into_outer_join(node, predicates)
         left = {f.name for f in schema_of(node.left)}

@@ -140,4 +140,5 @@ class InputGate:
         watermarks = [b.watermark_us for b in barriers]
         least = None if any(w is None for w in watermarks) else min(w for w in watermarks if w is not None)
         first = barriers[0]
-        return Barrier(first.epoch, least, final=all(b.final for b in barriers), checkpoint=first.checkpoint)
+        final = all(b.final for b in barriers)
+        return Barrier(first.epoch, least, final=final, checkpoint=first.checkpoint, now_us=first.now_us)

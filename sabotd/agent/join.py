@@ -41,6 +41,7 @@ def run_joined_agent(
     labels: Mapping[str, str],
     pool_bytes: int,
     memory_mb: int | None,
+    spill_bytes: int,
     idle_timeout_s: float,
     security: Security,
     compression: str,
@@ -72,6 +73,7 @@ def run_joined_agent(
         pool_bytes=pool_bytes,
         state_dir=state_dir,
         memory_mb=memory,
+        spill_bytes=spill_bytes,
         idle_timeout_s=idle_timeout_s,
         report=reporter,
     )

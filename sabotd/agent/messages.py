@@ -69,7 +69,10 @@ class SplitWatermark(msgspec.Struct, frozen=True):
 
 
 class InjectBarrier(msgspec.Struct, frozen=True):
-    """End the epoch at the sources of a job. `watermarks_us` by relation; `splits` as of the barrier before."""
+    """End the epoch at the sources of a job. `watermarks_us` by relation; `splits` as of the barrier before.
+
+    `now_us` is what now() means in the epoch.
+    """
 
     job_id: str
     attempt: int
@@ -77,6 +80,7 @@ class InjectBarrier(msgspec.Struct, frozen=True):
     watermarks_us: dict[str, int | None]
     splits: tuple[SplitWatermark, ...]
     final: bool = False
+    now_us: int = 0
 
 
 class Fence(msgspec.Struct, frozen=True):

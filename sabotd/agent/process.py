@@ -117,6 +117,7 @@ def run_agent(
     state_dir: Path,
     pool_bytes: int,
     memory_mb: int,
+    spill_bytes: int,
     idle_timeout_s: float,
     ready_fd: int | None,
     security: Security,
@@ -133,6 +134,7 @@ def run_agent(
         pool_bytes=pool_bytes,
         state_dir=state_dir,
         memory_mb=memory_mb,
+        spill_bytes=spill_bytes,
         idle_timeout_s=idle_timeout_s,
         report=reporter,
     )

@@ -93,6 +93,8 @@ class AgentRuntime:
         Folder for the tasks' databases; emptied of what an earlier attempt left.
     memory_mb : int
         What the tasks' databases may take, shared among those that run.
+    spill_bytes : int
+        Disk that each of them may take; 0 for what is free.
     report : callable
         Takes reports for the coordinator.
     pinned : callable, optional
@@ -113,6 +115,7 @@ class AgentRuntime:
         report: ReportFn,
         pinned: PinnedOperators | None = None,
         held_dir: Path | None = None,
+        spill_bytes: int = 0,
     ) -> None:
         self.agent_id = agent_id
         self.endpoint = endpoint
@@ -125,6 +128,7 @@ class AgentRuntime:
         self._held_dir = held_dir
         self.heard_at = time.monotonic()
         """When the coordinator last asked for anything."""
+        self._spill_bytes = spill_bytes
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
         self._ended: dict[str, list[dict[str, object]]] = {}  # edge figures of jobs that have ended here
@@ -401,7 +405,7 @@ class AgentRuntime:
             running_tasks = sum(len(a.tasks) for a in self._attempts.values())
         # a limit is for good: the first tasks get a quarter, later ones less
         memory_mb = max(_LEAST_TASK_MB, self._memory_mb // max(4, running_tasks + 1))
-        db = TaskDatabase(folder, memory_mb, task.task_id)
+        db = TaskDatabase(folder, memory_mb, task.task_id, spill_bytes=self._spill_bytes)
         operators: list[Operator | SourceDriver] = []
         keeper = self._keeper(command, task)
         try:

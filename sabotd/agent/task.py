@@ -346,7 +346,7 @@ class Task:
             bytes=sum(s.bytes for s in statuses),
             bad_records=sum(s.bad_records for s in statuses),
         )
-        self._pass_barrier(Barrier(inject.epoch, least, final=inject.final), inject)
+        self._pass_barrier(Barrier(inject.epoch, least, final=inject.final, now_us=inject.now_us), inject)
         with self._lock:
             self._last_passed = passed
         self._report(passed)

@@ -335,6 +335,7 @@ class ChildAgents:
             "--state-dir", str(self._scratch_dir / f"{agent_id}.state"),
             "--pool-bytes", str(settings.pool_bytes),
             "--memory-mb", str(settings.memory_mb),
+            "--spill-bytes", str(settings.config.spill_limit_bytes),
             "--idle-timeout", str(settings.idle_timeout_s),
             "--log-level", settings.log_level,
             "--log-format", settings.log_format,

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from cython_shuffle.transport import UNIX
 from planner.placement import AgentSlots, place_tasks, slots_used
-from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TaskSpec
+from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TaskSpec, TemporalFilterOp
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.control.actions import ForgottenAttemptError
@@ -99,6 +99,10 @@ class Coordinator:
         Takes the rows of ``sabot_errors``.
     on_broken : callable
         Called with a job's id when streams between its tasks broke; it is to be recovered.
+    clock_s : float
+        The most time between barriers of a job with now().
+    wall_us : callable
+        The time of day in microseconds since 1970, what now() means.
     """
 
     def __init__(
@@ -113,6 +117,8 @@ class Coordinator:
         hold_s: float,
         on_bad_records: Callable[[pa.Table], None],
         on_broken: Callable[[str], None],
+        clock_s: float = 1.0,
+        wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._tables = tables
         self._workflows = workflows
@@ -124,6 +130,8 @@ class Coordinator:
         self._on_bad_records = on_bad_records
         self._on_broken = on_broken
         self.late = LateRowsKept()
+        self._clock_s = clock_s
+        self._wall_us = wall_us
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
         self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
@@ -579,7 +587,17 @@ class Coordinator:
             if relations:
                 sources[task.task_id] = relations
         terminals = frozenset(t.task_id for t in job.spec.tasks if not t.outputs)
-        return JobState(job.spec.job_id, generation, sources, terminals, self._interval_s)
+        clocked = any(isinstance(n.op, TemporalFilterOp) for task in job.spec.tasks for n in task.nodes)
+        return JobState(
+            job.spec.job_id,
+            generation,
+            sources,
+            terminals,
+            self._interval_s,
+            self._wall_us,
+            self._clock_s if clocked else None,
+            job.state.now_us if job.state is not None else 0,
+        )
 
     # -- reports and timers
 

@@ -8,7 +8,7 @@ longer by themselves: a barrier costs a look at the state, which is worth more r
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -103,6 +103,10 @@ class JobState:
         Tasks without outputs; an epoch is complete when they all have it.
     interval_s : float
         Least time between barriers.
+    wall_us : callable
+        The time of day, microseconds since 1970; what now() means.
+    clock_s : float, optional
+        Of a job that waits for the time of day: the most between barriers. Such a job does not end with its sources.
     """
 
     job_id: str
@@ -110,6 +114,10 @@ class JobState:
     sources: Mapping[str, Sequence[str]]
     terminals: frozenset[str]
     interval_s: float
+    wall_us: Callable[[], int] = field(default=lambda: 0)
+    clock_s: float | None = None
+    now_us: int = 0
+    """Of the last barrier sent."""
     phase: JobPhase = JobPhase.DEPLOYING
     epoch: int = 0
     """Of the last barrier sent."""
@@ -158,7 +166,7 @@ class JobState:
         last = max(told, key=lambda b: b.epoch, default=None)
         self.epoch = max(completed, last.epoch if last is not None else 0)
         if last is not None:
-            self.watermarks_us, self._final = dict(last.watermarks_us), last.final
+            self.watermarks_us, self._final, self.now_us = dict(last.watermarks_us), last.final, last.now_us
         self._splits = dict.fromkeys(self.sources, ())
         for task in tasks:
             if task.passed is not None and task.task_id in self.sources:
@@ -178,8 +186,14 @@ class JobState:
 
     def due(self) -> float | None:
         """Return when `tick` has something to do, None for: not before a report comes."""
-        if self.phase is not JobPhase.RUNNING or self.epoch > self.completed or not self._dirty:
+        if self.phase is not JobPhase.RUNNING or self.epoch > self.completed:
             return None
+        if not self._dirty:
+            return (
+                None
+                if self.clock_s is None or self.paused
+                else self._last_barrier_at + max(self.clock_s, self._interval())
+            )
         return self._last_barrier_at + (0.0 if self._urgent else self._interval())
 
     def _interval(self) -> float:
@@ -199,12 +213,18 @@ class JobState:
         self._dirty = self._urgent = False
         self._passed.clear()
         self._done.clear()
-        self._final = len(self._finished) == len(self.sources)
+        self._final = self._ends()
+        # a clock that is put back would have rows come back that had left
+        self.now_us = max(self.now_us, self.wall_us())
         self.watermarks_us = self._next_watermarks()
         splits = tuple(s for splits in self._splits.values() for s in splits)
-        return [
-            Inject(InjectBarrier(self.job_id, self.attempt, self.epoch, self.watermarks_us, splits, final=self._final))
-        ]
+        barrier = InjectBarrier(
+            self.job_id, self.attempt, self.epoch, self.watermarks_us, splits, final=self._final, now_us=self.now_us
+        )
+        return [Inject(barrier)]
+
+    def _ends(self) -> bool:
+        return len(self._finished) == len(self.sources) and self.clock_s is None
 
     def _next_watermarks(self) -> dict[str, int | None]:
         """The least watermark of each relation's live splits, never going back."""
@@ -322,7 +342,7 @@ class JobState:
         if self._final:
             self.phase = JobPhase.FINISHED
             return [Completed(self.completed), Finished()]
-        if len(self._finished) == len(self.sources) or self._next_watermarks() != self.watermarks_us:
+        if self._ends() or self._next_watermarks() != self.watermarks_us:
             self._dirty = True  # one more barrier to carry the end, or the watermarks that this one reported
             self._settle_fences()
         return [Completed(self.completed)]

@@ -38,6 +38,9 @@ def declarations(columns: Columns, *, weighted: bool = False) -> str:
 HASH = '"#h"'
 """The column beside rows whose key is compared by its hash first."""
 
+DUE = '"#due"'
+"""The column beside rows that can go when the watermark has passed it, in microseconds since 1970."""
+
 _FIXED_WIDTH = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIME", "BOOLEAN", "UUID")
 
 

@@ -22,6 +22,7 @@ from sabotd.operators.partial_agg import PartialAgg
 from sabotd.operators.python import Python
 from sabotd.operators.recompute import Recompute
 from sabotd.operators.sql import Passed, Sql, Union
+from sabotd.operators.temporal_filter import TemporalFilter
 from sabotd.operators.temporal_join import TemporalJoin
 from sabotd.operators.top_n import TopN
 from sabotd.operators.upsert import Upsert
@@ -67,6 +68,8 @@ def make_operator(op: task_spec.Operator, db: TaskDatabase, input_schemas: Seque
             return Join(op, db, schemas)
         case task_spec.TemporalJoinOp():
             return TemporalJoin(op, db, schemas)
+        case task_spec.TemporalFilterOp():
+            return TemporalFilter(op, db, schemas[0])
         case task_spec.CloseFilterOp():
             return CloseFilter(op, db, schemas[0])
         case task_spec.CloseRecomputeOp():

@@ -29,6 +29,7 @@ from sabotd.operators.columns import (
     same_key,
 )
 from sabotd.operators.partial_agg import merge_sql, partial_columns
+from sabotd.operators.touched_keys import TouchedKeys
 from sabotd.state.duckdb_state import Statement, TaskDatabase
 
 _PENDING_ROWS = 524_288
@@ -75,6 +76,13 @@ class FinalAgg:
             f'DELETE FROM {table} WHERE rowid IN (SELECT "#rid" FROM merged WHERE "#rid" IS NOT NULL AND {_dead(op)})'
         )
 
+        self._touched = TouchedKeys(session, op.keys, op.ttl_us) if op.ttl_us is not None else None
+        if self._touched is not None:
+            self._touch = self._touched.statement("merged" if op.keys else "", keys, quoted=True)
+            alive = self._touched.alive(self._keys)
+            stay = f"SELECT s.rid FROM (SELECT *, rowid AS rid FROM {table}) s {alive}"
+            self._forget = session.prepare(f"DELETE FROM {table} WHERE rowid NOT IN ({stay})")
+
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
         """Gather."""
         if batch.num_rows:
@@ -87,6 +95,13 @@ class FinalAgg:
 
     def barrier(self, barrier: Barrier) -> Iterable[pa.RecordBatch]:
         """Merge the epoch and return its changes: -1 the old row, +1 the new one, nothing where both are equal."""
+        out = self._merge(barrier.now_us)
+        if self._touched is not None and self._touched.expire(barrier.now_us):
+            self._forget.run()
+            self._session.checkpoint()
+        return out
+
+    def _merge(self, now_us: int) -> Batches:
         if not self._pending and (self._begun or not self._global):
             return []
         self._begun = True
@@ -102,6 +117,8 @@ class FinalAgg:
         try:
             changes = self._changes.batches()
             self._write(merged)
+            if self._touched is not None:
+                self._touch.run(now_us)
         finally:
             self._changes_slot.clear()
         return changes
@@ -117,7 +134,7 @@ class FinalAgg:
         writes: list[Statement] = []
         if old:
             writes.append(self._update)
-            if self._has_rows and any(_any_zero(batch.column("#rows")) for batch in merged):
+            if self._has_rows and any(_any_dead(batch.column("#rows")) for batch in merged):
                 writes.append(self._delete)
         if new:
             writes.append(self._insert)
@@ -134,8 +151,8 @@ class FinalAgg:
             self._updated = 0
 
 
-def _any_zero(column: pa.Array) -> bool:
-    return bool(pc.any(pc.equal(column, 0)).as_py())
+def _any_dead(column: pa.Array) -> bool:
+    return bool(pc.any(pc.less_equal(column, 0)).as_py())
 
 
 def _key(i: int) -> str:
@@ -148,7 +165,8 @@ def _new(i: int) -> str:
 
 def _dead(op: FinalAggOp) -> str:
     has_rows = any(p.name == _ROWS for p in op.partials) and op.keys
-    return '("#rows" = 0)' if has_rows else "false"
+    # of a group that was forgotten rows may be taken away
+    return f'("#rows" {"=" if op.ttl_us is None else "<="} 0)' if has_rows else "false"
 
 
 def _combine(partial: PartialColumn, old: str, delta: str) -> str:

@@ -20,6 +20,7 @@ from sabotd.operators.columns import (
     same_hashed_key,
     same_key,
 )
+from sabotd.operators.touched_keys import TouchedKeys
 from sabotd.operators.weighted_rows import WeightedRows
 from sabotd.state.duckdb_state import Session, Slot, Statement, TaskDatabase
 
@@ -39,9 +40,12 @@ class _Side:
         *,
         weighted: bool,
         hashes: bool,
+        expires: tuple[str, int] | None,
+        touched: TouchedKeys | None,
     ) -> None:
         self.pending: Batches = []
-        present = " WHERE " + (" AND ".join(f"{quote(k)} IS NOT NULL" for k in keys) or "true")
+        needed = [*keys, *([expires[0]] if expires is not None else [])]
+        present = " WHERE " + (" AND ".join(f"{quote(k)} IS NOT NULL" for k in needed) or "true")
         self._raw: Slot | None = None
         self._take: Statement | None = None
         delta = f"{name}_delta"
@@ -51,11 +55,15 @@ class _Side:
             schema = self._take.result_schema()
         self._delta = session.slot(delta, schema)
         hashed = key_hash(_specs(columns, keys)) if hashes else ""
-        self._state = WeightedRows(session, name, columns, delta, weighted=weighted, where=present, hashed=hashed)
-        self.table = self._state.table
+        self.state = WeightedRows(
+            session, name, columns, delta, weighted=weighted, where=present, hashed=hashed, expires=expires
+        )
+        self.table = self.state.table
+        self.keys = keys
+        self._touch = touched.statement(delta, keys) if touched is not None else None
 
-    def advance(self, statement: Statement) -> Batches:
-        """Join the pending rows by `statement`, then keep them."""
+    def advance(self, statement: Statement, now_us: int) -> Batches:
+        """Join the pending rows by `statement`, then keep them; `now_us` is when their keys were touched."""
         if not self.pending:
             return []
         try:
@@ -65,7 +73,9 @@ class _Side:
             if not delta:
                 return []
             out = statement.batches()
-            self._state.append(delta)
+            self.state.append(delta)
+            if self._touch is not None:
+                self._touch.run(now_us)
             return out
         finally:
             self._delta.clear()
@@ -86,9 +96,24 @@ class Join:
     def __init__(self, op: JoinOp, db: TaskDatabase, schemas: list[pa.Schema]) -> None:
         self._session = session = db.session()
         hashes = _hashes(op)
-        self._left = _Side(session, "left", op.left, op.left_keys, schemas[0], weighted=op.weighted[0], hashes=hashes)
-        self._right = _Side(
-            session, "right", op.right, op.right_keys, schemas[1], weighted=op.weighted[1], hashes=hashes
+        self._touched = (
+            TouchedKeys(session, _specs(op.left, op.left_keys), op.ttl_us) if op.ttl_us is not None else None
+        )
+        self._now_us = 0
+        sides = (("left", op.left, op.left_keys), ("right", op.right, op.right_keys))
+        self._left, self._right = (
+            _Side(
+                session,
+                name,
+                columns,
+                keys,
+                schemas[port],
+                weighted=op.weighted[port],
+                hashes=hashes,
+                expires=op.expires[port] if op.expires else None,
+                touched=self._touched,
+            )
+            for port, (name, columns, keys) in enumerate(sides)
         )
         out = arrow_columns(op.columns, weighted=any(op.weighted))
         # the probed state stands left, the delta right: the built side
@@ -106,8 +131,15 @@ class Join:
         return []
 
     def barrier(self, barrier: Barrier) -> Iterable[pa.RecordBatch]:
-        """Join what the epoch brought; return the rows."""
-        return self._join()
+        """Join what the epoch brought; return the rows. Then let those go that can have no partner any more."""
+        self._now_us = barrier.now_us
+        out = self._join()
+        for side in (self._left, self._right):
+            side.state.expire(barrier.watermark_us)
+        if self._touched is not None and self._touched.expire(barrier.now_us):
+            for side in (self._left, self._right):
+                side.state.keep(self._touched.alive(side.keys))
+        return out
 
     def close(self) -> None:
         """Close the connection and let rows go."""
@@ -115,7 +147,8 @@ class Join:
         self._session.close()
 
     def _join(self) -> Batches:
-        return self._left.advance(self._left_delta) + self._right.advance(self._right_delta)
+        now_us = self._now_us
+        return self._left.advance(self._left_delta, now_us) + self._right.advance(self._right_delta, now_us)
 
 
 def _join_sql(op: JoinOp, state: str, state_side: str, delta: str, delta_side: str) -> str:

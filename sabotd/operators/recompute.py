@@ -24,6 +24,7 @@ from sabotd.operators.columns import (
     row_count,
     same_key,
 )
+from sabotd.operators.touched_keys import TouchedKeys
 from sabotd.operators.weighted_rows import WeightedRows
 from sabotd.state.duckdb_state import Session, Slot, TaskDatabase
 
@@ -43,6 +44,7 @@ class _Input:
         by: Columns,
         *,
         ordered: bool,
+        expires: tuple[str, int] | None = None,
     ) -> None:
         self.keys = keys
         self.pending: Batches = []
@@ -52,7 +54,7 @@ class _Input:
         weighted = self._take.result_schema()
         self.delta = session.slot(delta, weighted)
         self.touched = session.slot(touched, weighted)
-        self.state = WeightedRows(session, f"state_{port}", columns, delta)
+        self.state = WeightedRows(session, f"state_{port}", columns, delta, expires=expires)
         view = quote("input" if port == 0 else f"input_{port}")
         session.execute(f"CREATE TEMP VIEW {view} AS {repeated(columns, touched)}")
         cols = ", ".join([*names(columns, "s."), f"s.{quote(WEIGHT)}"])
@@ -112,9 +114,21 @@ class Recompute:
         self._touched_keys: Slot | None = session.slot("touched_keys", arrow_columns(by)) if by else None
         ports = zip(op.inputs, op.keys, schemas, strict=True)
         self._inputs = [
-            _Input(session, i, columns, keys, schema, by, ordered=op.ordered)
+            _Input(
+                session,
+                i,
+                columns,
+                keys,
+                schema,
+                by,
+                ordered=op.ordered,
+                expires=op.expires[i] if op.expires else None,
+            )
             for i, (columns, keys, schema) in enumerate(ports)
         ]
+        self._touched = TouchedKeys(session, by, op.ttl_us) if op.ttl_us is not None else None
+        if self._touched is not None:
+            self._touch = self._touched.statement("touched_keys" if by else "", [c.name for c in by])
         distinct = " UNION ".join(
             f"SELECT DISTINCT {', '.join(f'{quote(k)} AS {quote(c.name)}' for k, c in zip(side.keys, by, strict=True))}"
             f" FROM delta_{i}"
@@ -145,10 +159,14 @@ class Recompute:
         """Recompute the touched keys; return the difference."""
         deltas = [side.gather() for side in self._inputs]
         first, self._begun = not self._begun, True
-        if not any(deltas) and not first:
-            return []
+        out: Batches = []
         try:
-            return self._epoch(deltas, first=first)
+            if any(deltas) or first:
+                out = self._epoch(deltas, first=first)
+                if self._touched is not None:
+                    self._touch.run(barrier.now_us)
+            self._expire(barrier)
+            return out
         finally:
             for side in self._inputs:
                 side.clear()
@@ -161,6 +179,14 @@ class Recompute:
         for side in self._inputs:
             side.pending = []
         self._session.close()
+
+    def _expire(self, barrier: Barrier) -> None:
+        """Let rows go that the watermark has passed, and those of keys that nothing has touched for long."""
+        for side in self._inputs:
+            side.state.expire(barrier.watermark_us)
+        if self._touched is not None and self._touched.expire(barrier.now_us):
+            for side in self._inputs:
+                side.state.keep(self._touched.alive(side.keys))
 
     def _epoch(self, deltas: list[Batches], *, first: bool) -> Batches:
         nulls = any(has_null(delta, side.keys) for side, delta in zip(self._inputs, deltas, strict=True))

@@ -69,7 +69,10 @@ class TemporalJoin:
         """Bring the right side up to date; return the left rows with what they meet there."""
         try:
             self._advance_right()
-            return self._join_left(barrier.epoch) if self._left_pending else []
+            out = self._join_left(barrier) if self._left_pending else []
+            if self._kept is not None:
+                self._kept.expire(barrier.now_us)
+            return out
         finally:
             self._left_pending, self._right_pending = [], []
             for slot in (self._right_input, self._right_delta, self._left_delta, self._versions):
@@ -89,7 +92,7 @@ class TemporalJoin:
             self._right_delta.fill(delta)
             self._right.append(delta)
 
-    def _join_left(self, epoch: int) -> Batches:
+    def _join_left(self, barrier: Barrier) -> Batches:
         delta = self._left_pending
         if self._kept is not None:
             self._left_input.fill(delta)
@@ -99,7 +102,7 @@ class TemporalJoin:
                 return []
         self._left_delta.fill(delta)
         self._versions.fill(self._look.batches())
-        return self._answer.batches() if self._kept is None else self._kept.advance(epoch)
+        return self._answer.batches() if self._kept is None else self._kept.advance(barrier.epoch, barrier.now_us)
 
 
 class _Kept:
@@ -108,6 +111,8 @@ class _Kept:
     def __init__(self, op: TemporalJoinOp, session: Session) -> None:
         self._session = session
         self._live = self._dropped = 0
+        self._ttl_us = op.ttl_us
+        self._next_us = 0
         self._table = session.table("kept")
         self._swap = session.table("kept_swap")
         left = ", ".join(names(op.left))
@@ -123,10 +128,12 @@ class _Kept:
         arrived = self._arrive.result_schema()
         self._arrived = session.slot("arrived", arrived)
         session.execute(
-            f'CREATE TABLE {self._table} AS SELECT {left}, "#n", "#m", {hashed} AS {HASH}, 0::BIGINT AS "#at"'
-            " FROM arrived LIMIT 0"
+            f'CREATE TABLE {self._table} AS SELECT {left}, "#n", "#m", {hashed} AS {HASH}, 0::BIGINT AS "#at",'
+            ' 0::BIGINT AS "#us" FROM arrived LIMIT 0'
         )
-        self._keep = session.prepare(f'INSERT INTO {self._table} SELECT {left}, "#n", "#m", {hashed}, $1 FROM arrived')
+        self._keep = session.prepare(
+            f'INSERT INTO {self._table} SELECT {left}, "#n", "#m", {hashed}, $1, $2 FROM arrived'
+        )
         same = same_key(names(op.left, "k."), names(op.left, "d."), null_safe=True)
         found = (
             f'SELECT k.*, k.rowid AS "#rid", d."#d", d."#k" FROM (SELECT *, rowid FROM {self._table}) k JOIN'
@@ -150,7 +157,7 @@ class _Kept:
         told = f'(SELECT {left}, "#n" AS "#w", "#m" FROM arrived UNION ALL SELECT {left}, -"#t", "#m" FROM found)'
         self._tell = session.prepare(_told_sql(op, told), arrow_columns(op.columns, weighted=True))
 
-    def advance(self, epoch: int) -> Batches:
+    def advance(self, epoch: int, now_us: int) -> Batches:
         """Keep the epoch's new left rows, forget those that go; return what both say."""
         try:
             found = self._find.batches()
@@ -162,7 +169,7 @@ class _Kept:
             self._delete.run()
             self._lessen.run()
             if arrived:
-                self._keep.run(epoch)
+                self._keep.run(epoch, now_us)
         finally:
             self._found.clear()
             self._arrived.clear()
@@ -172,9 +179,17 @@ class _Kept:
             self._rewrite()
         return out
 
-    def _rewrite(self) -> None:
+    def expire(self, now_us: int) -> None:
+        """Forget the rows that came longer ago than `ttl_us`; now and then, as this copies the others."""
+        if self._ttl_us is None or not self._live or now_us < self._next_us:
+            return
+        self._next_us = now_us + self._ttl_us // 8
+        self._rewrite(f' WHERE "#us" >= {now_us - self._ttl_us}')
+        self._live = self._session.rows(self._table)
+
+    def _rewrite(self, where: str = "") -> None:
         """Free what was deleted."""
-        self._session.execute(f"CREATE TABLE {self._swap} AS FROM {self._table}")
+        self._session.execute(f"CREATE TABLE {self._swap} AS FROM {self._table}{where}")
         self._session.execute(f"DROP TABLE {self._table}")
         self._session.execute(f"ALTER TABLE {self._swap} RENAME TO {self._table}")
         self._dropped = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import duckdb
 import pyarrow as pa
 
 from cython_shuffle.frames import Barrier
@@ -12,6 +13,7 @@ from planner.task_spec import LogSourceOp, MaterializeOp
 from sabot.ids import WEIGHT
 from sabotd.agent.places import SourcePlace
 from sabotd.connectors.base import Position, SourceBatch, SourceStatus
+from sabotd.state.duckdb_state import as_job_error
 from sabotd.state.store import Store, Subscription
 
 
@@ -31,7 +33,11 @@ class MaterializeOperator:
     def barrier(self, barrier: Barrier) -> tuple[pa.RecordBatch, ...]:
         """Make the epoch visible."""
         pending, self._pending = self._pending, []
-        self._store.apply(self._op.relation, barrier.epoch, pending, self._op.stream_key if self._op.weighted else ())
+        key = self._op.stream_key if self._op.weighted else ()
+        try:
+            self._store.apply(self._op.relation, barrier.epoch, pending, key, forgiving=self._op.forgiving)
+        except duckdb.Error as error:
+            raise as_job_error(error) from error
         if barrier.final:
             self._store.finish(self._op.relation)
         return ()

@@ -20,6 +20,7 @@ from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
 from sabotd.state import table_writes
+from sabotd.state.forgiving import forgiven
 from sabotd.state.log_ends import LogEnds
 from sabotd.state.relation import StoredRelation, conform, transaction
 from sabotd.state.stream_log import LogCursor, StreamLog
@@ -328,8 +329,18 @@ class Store:
                 relation, alias=alias, condition=condition, source=source, returning=returning, timezone=timezone
             )
 
-    def apply(self, name: str, epoch: int, batches: Sequence[pa.RecordBatch], key: tuple[str, ...]) -> None:
+    def apply(
+        self,
+        name: str,
+        epoch: int,
+        batches: Sequence[pa.RecordBatch],
+        key: tuple[str, ...],
+        *,
+        forgiving: bool = False,
+    ) -> None:
         """Bring a view's rows to `epoch`: all of `batches` at once (with ``__weight`` if the view retracts).
+
+        With `forgiving`, what is not there is not taken away, and a new row takes the place of one with its key.
 
         Raises
         ------
@@ -350,6 +361,9 @@ class Store:
                         con.execute(f"INSERT INTO {relation.path} SELECT * FROM delta")
                         relation.live_rows += delta.num_rows
                     else:
+                        if forgiving:
+                            batches = forgiven(relation, key)
+                            con.register("delta", pa.Table.from_batches(batches, delta.schema))
                         self._apply_weighted(relation, key)
                     relation.log.prepare(epoch, batches)
             finally:

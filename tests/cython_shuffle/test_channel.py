@@ -139,7 +139,7 @@ def test_batcher_gathers_small_and_cuts_large():
 def test_wire_headers_and_tickets_return():
     ticket = Ticket("mv:ä", 3, "1-agg->2-mat#0", ("1-agg/0",), ("2-mat/1",), "link", 1 << 20, 2, (7,))
     assert Ticket.from_bytes(ticket.to_bytes()) == ticket
-    for barrier in (None, Barrier(7), Barrier(7, -5, final=True), Barrier(7, 0, checkpoint=True)):
+    for barrier in (None, Barrier(7), Barrier(7, -5, final=True), Barrier(7, 0, checkpoint=True, now_us=1 << 60)):
         kind = FrameKind.DATA if barrier is None else FrameKind.BARRIER
         header = FrameHeader("edge ü", kind, 2**40, 7, barrier, 4095)
         assert FrameHeader.from_bytes(header.to_bytes()) == header

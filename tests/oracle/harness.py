@@ -101,10 +101,10 @@ class Instances:
             out += operator.process(port, part)
         return out
 
-    def barrier(self, epoch: int, watermark_us: int | None = None) -> list[pa.RecordBatch]:
+    def barrier(self, epoch: int, watermark_us: int | None = None, now_us: int = 0) -> list[pa.RecordBatch]:
         out: list[pa.RecordBatch] = []
         for operator in self._operators:
-            out += operator.barrier(Barrier(epoch, watermark_us))
+            out += operator.barrier(Barrier(epoch, watermark_us, now_us=now_us))
         return out
 
     def close(self) -> None:

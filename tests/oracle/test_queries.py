@@ -284,7 +284,7 @@ class ShufflingRunner(JobRunner):
     def _as_read(self, op: SourceOp | LogSourceOp, rows: pa.RecordBatch, marks: list[Any] | None) -> pa.RecordBatch:
         schema = output_schema(op, [])
         columns = [
-            pa.nulls(rows.num_rows, field.type)
+            pa.array(marks if marks is not None else [None] * rows.num_rows, field.type)
             if field.name == ROW_WATERMARK
             else pruned(rows.column(field.name), field.type)
             for field in schema

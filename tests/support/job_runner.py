@@ -189,10 +189,10 @@ class JobRunner:
         for row in [row for row, weight in self.result.items() if not weight]:
             del self.result[row]
 
-    def barrier(self, watermark_us: int | None = None) -> Counter[Row]:
+    def barrier(self, watermark_us: int | None = None, now_us: int = 0) -> Counter[Row]:
         """End an epoch; return the rows of the result."""
         self._epoch += 1
-        barrier = Barrier(self._epoch, watermark_us)
+        barrier = Barrier(self._epoch, watermark_us, now_us=now_us)
         for name in self._order:
             task = self._tasks[name]
             for at, operator in enumerate(task.operators):

@@ -295,3 +295,34 @@ def test_a_paused_job_that_loses_tasks_is_broken_as_any() -> None:
     state.pause(1)
     error = ShuffleError("agent 'a1' was lost").to_wire()
     assert state.report(TaskFailed("mv:v", 1, "s/0", error), 1.0) == [Broken(error)]
+
+
+def test_a_job_that_waits_for_the_clock_gets_barriers_without_rows_and_its_time_never_goes_back() -> None:
+    times = iter((1_000, 2_000, 1_500, 3_000))
+    state = JobState("mv:v", 1, {"s/0": ["r"]}, frozenset({"m/0"}), 0.1, lambda: next(times), 2.0)
+    (first,) = state.begin(0.0)
+    assert isinstance(first, Inject)
+    assert first.barrier.now_us == 1_000
+    assert run_epoch(state, 0.1, passed("s/0", 1)) == [Completed(1)]
+    assert state.due() == 2.0
+    assert state.tick(1.9) == []
+    (second,) = state.tick(2.0)
+    assert isinstance(second, Inject)
+    assert (second.barrier.now_us, second.barrier.watermarks_us) == (2_000, {"r": None})
+    run_epoch(state, 2.1, passed("s/0", 2))
+    state.report(dirty(), 2.1)
+    state.tick(2.2)
+    assert state.now_us == 2_000
+
+
+def test_a_job_that_waits_for_the_clock_goes_on_after_its_sources() -> None:
+    state = JobState("mv:v", 1, {"s/0": ["r"]}, frozenset({"m/0"}), 0.1, lambda: 7, 2.0)
+    state.begin(0.0)
+    # one more, with the watermark of the end
+    _, closing = run_epoch(state, 0.2, passed("s/0", 1, finished=True))
+    assert isinstance(closing, Inject)
+    assert closing.barrier.watermarks_us == {"r": MAX_WATERMARK_US}
+    assert not closing.barrier.final
+    assert run_epoch(state, 0.3, passed("s/0", 2, finished=True)) == [Completed(2)]
+    assert state.phase is JobPhase.RUNNING
+    assert state.due() == pytest.approx(2.2)

@@ -279,3 +279,25 @@ def test_who_waits_for_a_relation_that_is_dropped_is_told_so(store: Store) -> No
             waiting.result(30)
         assert caught.value.sqlstate == "42P01"
     store._relations["t"] = old
+
+
+def test_what_is_forgotten_is_forgiven_and_the_log_tells_what_happened(store: Store) -> None:
+    store.create_rows("v", V, append_only=False)
+    cursor = store.subscribe("v", snapshot=False).cursor
+    store.apply("v", 1, delta((1, 10, 1), (2, 20, 1)), ("k",), forgiving=True)
+    # a group that was forgotten begins anew; a row that is not there is taken away; one that is there, by another value
+    store.apply("v", 2, delta((1, 1, 1), (3, 5, -1), (2, 7, -1)), ("k",), forgiving=True)
+    assert rows(store, "SELECT k, n FROM v ORDER BY k") == [(1, 1)]
+    changes = []
+    for _ in range(2):
+        entry = cursor.read(1.0)
+        assert entry is not None
+        changes.append(sorted(tuple(row.values()) for row in entry[1].to_pylist()))
+    assert changes == [[(1, 10, 1), (2, 20, 1)], [(1, 1, 1), (1, 10, -1), (2, 20, -1)]]
+
+
+def test_without_a_key_only_equal_rows_that_stand_are_taken_away(store: Store) -> None:
+    store.create_rows("v", V, append_only=False)
+    store.apply("v", 1, delta((1, 10, 2), (None, 5, 1)), (), forgiving=True)
+    store.apply("v", 2, delta((1, 10, -3), (None, 5, -1), (4, 4, -1), (4, 5, 2)), (), forgiving=True)
+    assert rows(store, "SELECT k, n FROM v") == [(4, 5), (4, 5)]
