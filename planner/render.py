@@ -111,8 +111,27 @@ def struct_type(fields: list[tuple[str, str]]) -> str:
     return "STRUCT(" + ", ".join(f"{_plain_or_quoted(name)} {t}" for name, t in fields) + ")"
 
 
+_KEYWORD_TEXT = (
+    "all analyse analyze and anti any array as asc asof asymmetric at authorization binary both by case cast "
+    "check collate collation column concurrently constraint create cross default deferrable desc describe "
+    "distinct do else end except false fetch for foreign freeze from full glob group having ilike in initially "
+    "inner intersect into is isnull join lambda lateral leading left like limit natural not notnull null offset "
+    "on only or order outer overlaps pivot pivot_longer pivot_wider placing positional primary qualify references "
+    "returning right select semi show similar some summarize symmetric table tablesample then to trailing true "
+    "union unique unpack unpivot using variadic verbose when where window with"
+)
+_KEYWORDS = frozenset(_KEYWORD_TEXT.split())
+"""Words that DuckDB takes as a field's name in quotes only."""
+
+
 def _plain_or_quoted(name: str) -> str:
-    plain = name.isascii() and name.replace("_", "a").isalnum() and not name[0].isdigit() and name == name.lower()
+    plain = (
+        name not in _KEYWORDS
+        and name.isascii()
+        and name.replace("_", "a").isalnum()
+        and not name[0].isdigit()
+        and name == name.lower()
+    )
     return name if plain else quote(name)
 
 

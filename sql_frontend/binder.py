@@ -38,6 +38,7 @@ from sql_frontend.read_query import read_expression, read_query, written_by_wind
 from sql_frontend.resolver import Resolver, check_types, render
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
 from sql_frontend.statements import CreateSource, CreateTable
+from sql_frontend.window_calls import with_window
 
 _SET_HANDLED = frozenset({"this", "expression", "distinct", "with_", "order", "limit", "offset"})
 _SUBQUERY_HANDLED = frozenset({"this", "alias", "with_", "order", "limit", "offset"})
@@ -254,7 +255,9 @@ class _Binder:
                 lambda t: self._relation(t, ctes), lambda q, around: self.query(q, ctes, around), self.origin, outer
             )
             node, scope = from_.lower(tree)
-            return lower_select(tree, node, scope)
+            windowed = with_window(tree, node, scope)
+            self.by_window |= windowed is not None
+            return lower_select(tree, windowed or node, scope)
         if isinstance(tree, exp.Union):
             return limited(tree, self._union(tree, self._with(tree, ctes)), self.origin)
         if isinstance(tree, (exp.Intersect, exp.Except)):

@@ -24,6 +24,7 @@ from planner.logical import (
 from planner.tree import unique_nodes
 from sql_frontend.origin import Origin
 
+WINDOW_FUNCTIONS = ("tumble", "hop", "cumulate", "session")
 _WATERMARK_HINT = (
     "declare WATERMARK FOR column AS column - INTERVAL '5 seconds' in CREATE SOURCE or CREATE TABLE ... APPEND ONLY"
 )
@@ -40,9 +41,28 @@ def check_emit_on_close(root: LogicalNode, tree: exp.Expr, origin: Origin) -> No
     timed = _Timed()
     at_root = timed.fields(root)
     if timed.open_group or (not at_root and not timed.closed_group):
+        _refuse_unmarked_window(root, tree, origin)
+    if timed.open_group or (not at_root and not timed.closed_group):
         what = "GROUP BY" if timed.open_group else "the select list"
         msg = f"EMIT ON WINDOW CLOSE needs a window's column in {what}"
         raise origin.error(msg, tree.args.get("group") or tree, hint=_WINDOW_HINT, sqlstate="42P20")
+
+
+def _refuse_unmarked_window(root: LogicalNode, tree: exp.Expr, origin: Origin) -> None:
+    """Refuse a window over a time that no watermark tells of, which may be why nothing closes."""
+    for node in unique_nodes(root):
+        if not isinstance(node, Window) and not (isinstance(node, Timeline) and isinstance(node.work, Sessions)):
+            continue
+        if node.time_column in _Timed().fields(node.input):
+            continue
+        calls = (c for c in tree.find_all(exp.Anonymous) if c.name.lower() in WINDOW_FUNCTIONS)
+        named = (a for c in calls for a in c.find_all(exp.Column) if a.name.lower() == node.time_column.lower())
+        marked = sorted(
+            n.relation.watermark.column for n in unique_nodes(root) if isinstance(n, Scan) and n.relation.watermark
+        )
+        msg = f"EMIT ON WINDOW CLOSE: the window goes by {node.time_column!r}, which has no watermark"
+        hint = f"window by {marked[0]!r}, which has one, or declare WATERMARK FOR {node.time_column}"
+        raise origin.error(msg, next(named, tree), hint=hint, sqlstate="42P20")
 
 
 def _check_over(over: Over, tree: exp.Expr, origin: Origin) -> None:

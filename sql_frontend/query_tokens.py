@@ -143,6 +143,10 @@ def prepared(tokens: list[Token]) -> list[Token]:
                 continue
         if word == "descriptor" and called:
             continue
+        if token.token_type is TokenType.WINDOW and not _defines_window(tokens, i):
+            # a column may be called so
+            out.append(_changed(token, TokenType.VAR, token.text))
+            continue
         if _frame_words(tokens, i) == ("session", "with", "gap"):
             # a frame of its own, as ROWS BETWEEN gap PRECEDING AND a marked bound that the binder knows it by
             out += [_changed(token, TokenType.ROWS, "ROWS"), _changed(token, TokenType.BETWEEN, "BETWEEN")]
@@ -170,6 +174,12 @@ def prepared(tokens: list[Token]) -> list[Token]:
         else:
             out.append(token)
     return out
+
+
+def _defines_window(tokens: list[Token], i: int) -> bool:
+    """Whether a clause ``WINDOW name AS (...)`` begins at `i`."""
+    words = [t.text.lower() for t in tokens[i + 2 : i + 4]]
+    return words == ["as", "("]
 
 
 def _frame_words(tokens: list[Token], i: int) -> tuple[str, ...]:

@@ -212,6 +212,9 @@ class Resolver:
             return self._extract(node)
         if isinstance(node, exp.Interval):
             return self._interval(node)
+        if isinstance(node, exp.Struct) and all(isinstance(e, exp.PropertyEQ) for e in node.expressions):
+            fields = [exp.PropertyEQ(this=e.this.copy(), expression=self(e.expression)) for e in node.expressions]
+            return exp.Struct(expressions=fields)
         if isinstance(node, exp.In):
             if node.args.get("query") is not None or node.args.get("unnest") is not None:
                 raise self.origin.unsupported("IN (SELECT ...)", node, hint=_SUBQUERY_HINT)

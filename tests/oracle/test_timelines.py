@@ -176,6 +176,28 @@ BY_FLINK: dict[str, Query] = {
         f"SELECT id, window_end FROM {windows(10, 10)}",
     ),
 }
+BY_FLINK["as Arroyo counts"] = Query(
+    "SELECT w.\"end\" AS e, name, n FROM (SELECT hop(INTERVAL '5 seconds', INTERVAL '15 seconds') AS w, name, count(*)"
+    " AS n FROM events WHERE v > 0 GROUP BY w, name) AS t",
+    f"SELECT window_end AS e, name, count(*) AS n FROM {windows(15, 5)} WHERE v > 0 GROUP BY window_end, name",
+    on_close="e",
+)
+BY_FLINK["as Arroyo has sessions"] = Query(
+    "SELECT window.start, window.\"end\" AS e, odd, n FROM (SELECT session(INTERVAL '1 second') AS window, k % 2 AS"
+    " odd, count(*) AS n FROM events GROUP BY window, odd) AS t",
+    "SELECT window_start AS start, window_end AS e, odd, count(*) AS n FROM "
+    + sessions("(SELECT *, k % 2 AS odd FROM events)", "ts", ["odd"], 1)
+    + " GROUP BY ALL",
+    on_close="e",
+)
+BY_FLINK["as Arroyo joins windows"] = Query(
+    "SELECT a.w.\"end\" AS e, a.n, b.m FROM (SELECT tumble(INTERVAL '10 seconds') AS w, count(*) AS n FROM events GROUP"
+    " BY 1) AS a JOIN (SELECT tumble(INTERVAL '10 seconds') AS w, count(*) AS m FROM events WHERE ok GROUP BY 1) AS b"
+    " ON a.w = b.w",
+    f"SELECT window_end AS e, count(*) AS n, count(*) FILTER (WHERE ok) AS m FROM {windows(10, 10)} GROUP BY window_end"
+    " HAVING count(*) FILTER (WHERE ok) > 0",
+    on_close="e",
+)
 for _kind in ("INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"):
     _columns = "a.window_end AS e, a.id" if _kind in ("SEMI", "ANTI") else "coalesce(a.window_end, b.window_end) AS e,"
     _columns += "" if _kind in ("SEMI", "ANTI") else " a.id, b.id AS other"

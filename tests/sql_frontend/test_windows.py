@@ -120,8 +120,8 @@ def test_emit_on_window_close(query: str) -> None:
         ("SELECT id FROM some", "a window's column in the select list", "TUMBLE or HOP"),
         (
             "SELECT w.window_end, count(*) AS c FROM TUMBLE(e, other, INTERVAL '1 s') w GROUP BY 1",
-            "GROUP BY",
-            "watermark column",
+            "which has no watermark",
+            "window by 'at'",
         ),
     ],
 )
