@@ -285,7 +285,8 @@ class _Binder:
         if with_ is None:
             return outer
         if with_.args.get("recursive"):
-            raise self.origin.unsupported("WITH RECURSIVE", with_)
+            hint = "write a join for each level; a SELECT over tables and views takes WITH RECURSIVE"
+            raise self.origin.unsupported("WITH RECURSIVE", with_, hint=hint)
         ctes = dict(outer)
         for cte in with_.expressions:
             bound = self.query(cte.this, ctes)
