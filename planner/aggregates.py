@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.changelog import Monotone
 from planner.logical import AggCall, Aggregate, OrderBy, schema_of
+from planner.numeric import is_decimal, quotient_sql
 from planner.render import motion_type
 from planner.task_spec import ColumnSpec, PartialColumn
 from sabot.ids import WEIGHT
@@ -145,7 +146,7 @@ class _Builder:
         if call.function == "sum":
             value = _cast(total, exact, target)
         else:
-            value = _cast(f"CAST({total} AS DOUBLE) / {count}", "DOUBLE", target)
+            value = _mean(total, sum_type, count, call.type)
         # no row that counts: NULL, as SQL has it
         return f"CASE WHEN {count} > 0 THEN {value} END"
 
@@ -207,7 +208,7 @@ def whole_rows_sql(node: Aggregate) -> str:
     items = [quote(k) for k in node.keys]
     types = {f.name: f.type for f in schema_of(node.input)}
     for call in node.calls:
-        value = f"{call_sql(call, types, settled(call))}{_filter(call)}"
+        value = value_sql(call, types, settled(call), _filter(call))
         items.append(f"CAST({value} AS {motion_type(call.type)}) AS {quote(call.name)}")
     group = f" GROUP BY {', '.join(quote(k) for k in node.keys)}" if node.keys else ""
     return f"SELECT {', '.join(items)} FROM input{group}"
@@ -240,10 +241,33 @@ def call_sql(call: AggCall, types: Mapping[str, str], order: tuple[OrderBy, ...]
     return f"{call.function}({distinct}{', '.join(arguments)}{sort})"
 
 
-def order_sql(order: tuple[OrderBy, ...]) -> str:
-    """Return what stands after ORDER BY."""
+def value_sql(
+    call: AggCall, types: Mapping[str, str], order: tuple[OrderBy, ...] = (), around: str = "", nulls: str = ""
+) -> str:
+    """Return a call with what stands around it: `around` after it (FILTER, OVER), `nulls` inside (IGNORE NULLS).
+
+    The average of exact numbers is their sum by their count, exact; DuckDB's own is DOUBLE.
+    """
+    if call.function == "avg" and is_decimal(call.type):
+        total, count = (call_sql(replace(call, function=f), types, order) for f in ("sum", "count"))
+        sum_type = _sum_type(types[call.argument or ""]) or ""
+        total = f"CAST({total}{around} AS {sum_type})"
+        return _mean(total, sum_type, f"nullif({count}{around}, 0)", call.type)
+    bare = call_sql(call, types, order)
+    return f"{bare[:-1]}{nulls}){around}" if nulls else f"{bare}{around}"
+
+
+def _mean(total: str, sum_type: str, count: str, type_text: str) -> str:
+    if not is_decimal(type_text):
+        return _cast(f"CAST({total} AS DOUBLE) / {count}", "DOUBLE", motion_type(type_text))
+    return quotient_sql(total, sum_type, count, "BIGINT")
+
+
+def order_sql(order: tuple[OrderBy, ...], of: str = "") -> str:
+    """Return what stands after ORDER BY; `of` goes before each field (``t.``)."""
     return ", ".join(
-        f"{quote(o.field)}{' DESC' if o.descending else ''} NULLS {'FIRST' if o.nulls_first else 'LAST'}" for o in order
+        f"{of}{quote(o.field)}{' DESC' if o.descending else ''} NULLS {'FIRST' if o.nulls_first else 'LAST'}"
+        for o in order
     )
 
 

@@ -23,6 +23,7 @@ from planner.logical import (
     Unnest,
     Window,
 )
+from planner.numeric import readable
 from planner.render import duration, render
 from planner.state_marks import state_marks
 from planner.stream_node import StreamNode
@@ -80,7 +81,7 @@ def explain_job(
         *_indented(_task_lines(chained)),
         *_indented(_edge_lines(chained.edges, counts)),
     ]
-    return "\n".join(sections) + "\n"
+    return "\n".join(map(readable, sections)) + "\n"
 
 
 def _indented(lines: list[str]) -> list[str]:

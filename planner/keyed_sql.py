@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.aggregates import call_sql, order_sql
+from planner.aggregates import order_sql, value_sql
 from planner.logical import Join, JoinKind, OrderBy, Over, OverCall, schema_of
 from planner.render import as_declared, motion_type, render
 from sabot.schema import quote
@@ -55,10 +55,10 @@ def session_gap(over: OverCall) -> int | None:
     return int(gap) if word == SESSION_FRAME else None
 
 
-def over_sql(node: Over) -> str:
-    """Return the statement of `node` over ``input``, the partition's rows."""
+def over_sql(node: Over, source: str = "input") -> str:
+    """Return the statement of `node` over `source`, the partition's rows."""
     names = [quote(f.name) for f in schema_of(node)]
-    sql = f"SELECT {', '.join(['*', *over_items(node)])} FROM {with_sessions(node, 'input')}"
+    sql = f"SELECT {', '.join(['*', *over_items(node)])} FROM {with_sessions(node, source)}"
     if node.condition is not None:
         condition = render(as_declared(node.condition, schema_of(node)))
         return f"SELECT {', '.join(names)} FROM ({sql}) WHERE {condition}"
@@ -125,11 +125,6 @@ def _over(node: Over, over: OverCall, beside: tuple[str, ...]) -> str:
     elif call.function in _ONE_OF_FRAME or call.function in _SORTED:
         # the frame goes by peers, and among these by the other columns
         inside = (*order, *rest)
-    bare = call_sql(call, types, inside)
-    if call.function == "count" and call.argument is None:
-        bare = "count(*)"
-    if over.ignore_nulls:
-        bare = f"{bare[:-1]} IGNORE NULLS)"
     where = f" FILTER (WHERE {quote(call.filter)})" if call.filter is not None else ""
     parts = []
     keys = [*map(quote, node.partition), *([session_column(node.calls.index(over))] if session is not None else [])]
@@ -141,4 +136,6 @@ def _over(node: Over, over: OverCall, beside: tuple[str, ...]) -> str:
         parts.append("ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING")
     elif over.frame:
         parts.append(over.frame)
-    return f"{bare}{where} OVER ({' '.join(parts)})"
+    return value_sql(
+        call, types, inside, f"{where} OVER ({' '.join(parts)})", " IGNORE NULLS" if over.ignore_nulls else ""
+    )

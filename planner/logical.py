@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from sqlglot import exp
 
+from planner.task_spec import FunctionSpec
 from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
 
@@ -329,11 +330,15 @@ class Emit(enum.Enum):
 
 @dataclass(frozen=True)
 class Query:
-    """A whole query: the root's fields are the result's columns in order; `notices` say what has no effect."""
+    """A whole query: the root's fields are the result's columns in order; `notices` say what has no effect.
+
+    `functions` are the Python functions that it calls.
+    """
 
     root: LogicalNode
     emit: Emit = Emit.ON_UPDATE
     notices: tuple[str, ...] = ()
+    functions: tuple[FunctionSpec, ...] = ()
 
 
 def schema_of(node: LogicalNode) -> Schema:

@@ -21,6 +21,7 @@ from planner.task_spec import (
     EdgeSpec,
     FromEdge,
     FromOperator,
+    FunctionSpec,
     JobSpec,
     OperatorNode,
     TaskSpec,
@@ -122,6 +123,7 @@ class _Job:
             raise PlanError(msg, hint="max_parallelism bounds it: the number of key groups")
         self._job_id = job_id
         self._max_parallelism = max_parallelism
+        self._functions = query.functions
         self._fields: Schema = schema_of(query.root)
         root, self._close = query.root, None
         if query.emit is not Emit.ON_UPDATE:
@@ -158,7 +160,7 @@ class _Job:
             job_graph,
             execution_graph,
             chained,
-            build_spec(self._job_id, operators, chained, self._max_parallelism),
+            build_spec(self._job_id, operators, chained, self._max_parallelism, self._functions),
             Relation(
                 relation,
                 RelationKind.MATERIALIZED_VIEW,
@@ -214,6 +216,7 @@ def build_spec(
     operators: tuple[tuple[OperatorId, StreamNode], ...],
     chained: ChainedGraph,
     max_parallelism: int,
+    functions: tuple[FunctionSpec, ...] = (),
 ) -> JobSpec:
     """Return the job as plain data: what the agents run."""
     nodes = dict(operators)
@@ -240,6 +243,7 @@ def build_spec(
                 tuple(fused),
                 outputs,
                 chain.pinned,
+                functions,
             )
             for i in range(chain.parallelism)
         ]

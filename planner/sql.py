@@ -73,13 +73,13 @@ def _chain(node: LogicalNode, is_input: Callable[[LogicalNode], bool], weighted:
             return _Select(f"({window_sql(node, below.source, below.where)})")
         case Unnest(input=child):
             below = _flat(_chain(child, is_input, weighted))
-            return _Select(f"({_unnest_sql(node, below.source, below.where)})")
+            return _Select(f"({unnest_sql(node, below.source, below.where)})")
         case _:
             msg = f"{type(node).__name__!r} is not stateless"
             raise PlanError(msg)
 
 
-def _unnest_sql(node: Unnest, source: str, where: tuple[str, ...]) -> str:
+def unnest_sql(node: Unnest, source: str, where: tuple[str, ...]) -> str:
     """Return a SELECT of every column of `source` and the elements of its lists, the weight repeated beside each."""
     lists = [quote(field) for field, _, _ in node.lists]
     conditions = f" WHERE {' AND '.join(where)}" if where else ""

@@ -443,10 +443,27 @@ class EdgeSpec(msgspec.Struct, frozen=True):
     function_pickled: bytes = b""
 
 
+class FunctionSpec(msgspec.Struct, frozen=True):
+    """A Python function that statements call as `name`: `source` has it under the name that the user gave, `function`.
+
+    `types` and `returns` are DuckDB's, as values travel. It gets Arrow arrays, or one row's values unless `vectorized`;
+    a `strict` one is not called where an argument is NULL.
+    """
+
+    name: str
+    function: str
+    parameters: tuple[str, ...]
+    types: tuple[str, ...]
+    returns: str
+    source: str
+    vectorized: bool = True
+    strict: bool = False
+
+
 class TaskSpec(msgspec.Struct, frozen=True):
     """One task: `nodes` in topological order, `outputs` to edges. `pinned`: must run on the daemon's own agent.
 
-    `index` of `parallelism` tells a source which splits are its own.
+    `index` of `parallelism` tells a source which splits are its own. `functions` are what the statements may call.
     """
 
     task_id: str
@@ -456,6 +473,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
     nodes: tuple[OperatorNode, ...]
     outputs: tuple[EdgeOutput, ...]
     pinned: bool = False
+    functions: tuple[FunctionSpec, ...] = ()
 
 
 class JobSpec(msgspec.Struct, frozen=True):

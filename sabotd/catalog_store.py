@@ -10,7 +10,7 @@ from planner.logical import Relation, RelationKind
 from planner.plan import PlannedJob
 from sabot.errors import SqlError
 from sabot.schema import Schema
-from sql_frontend.catalog import ViewDefinition
+from sql_frontend.catalog import FunctionDefinition, ViewDefinition
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CatalogObject:
     name: str
     kind: str
     sql: str
-    relation: Relation | ViewDefinition | None
+    relation: Relation | ViewDefinition | FunctionDefinition | None
     columns: Schema
     reads: frozenset[str] = frozenset()
     job_id: str | None = None
@@ -76,7 +76,7 @@ class CatalogStore:
 
     # -- sql_frontend.catalog.Catalog
 
-    def lookup(self, name: str) -> Relation | ViewDefinition | None:
+    def lookup(self, name: str) -> Relation | ViewDefinition | FunctionDefinition | None:
         """Return what `name` stands for in FROM."""
         obj = self.get(name)
         return obj.relation if obj is not None else None
@@ -102,7 +102,7 @@ class RecordingCatalog:
         self._estimates: dict[str, int] = {}
         self.found: set[str] = set()
 
-    def lookup(self, name: str) -> Relation | ViewDefinition | None:
+    def lookup(self, name: str) -> Relation | ViewDefinition | FunctionDefinition | None:
         """Look `name` up and remember it."""
         relation = self._catalog.lookup(name)
         if relation is not None:

@@ -20,15 +20,19 @@ from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import ControlTables, ObjectRow
 from sabotd.graphs import plan_graph
+from sabotd.operators.scalar_function import compiled
 from sabotd.select_guard import check_select, relations_of
 from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
-from sql_frontend.binder import bind_query, bind_source, bind_table
-from sql_frontend.catalog import ViewDefinition
+from sql_frontend.binder import bind_function, bind_query, bind_source, bind_table
+from sql_frontend.catalog import FunctionDefinition, ViewDefinition
+from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.duck import interval_us
 from sql_frontend.parse import parse_statement
+from sql_frontend.pg_library import LIBRARY
 from sql_frontend.select_text import for_duckdb
 from sql_frontend.statements import (
+    CreateFunction,
     CreateJob,
     CreateSink,
     CreateSource,
@@ -38,10 +42,11 @@ from sql_frontend.statements import (
     FormatClause,
     Pause,
 )
+from sql_frontend.user_functions import function_macro
 
 _JOB_PREFIX = {"materialized view": "mv", "sink": "sink"}
 
-CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob
+CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob | CreateFunction
 
 
 @dataclass
@@ -72,7 +77,12 @@ class Definitions:
             if present is not None:
                 if statement.if_not_exists:
                     return [f"{present.kind} {present.name!r} is there already, skipped"]
-                if isinstance(statement, CreateView) and statement.or_replace and present.kind == "view":
+                replaceable = {"view": CreateView, "function": CreateFunction}.get(present.kind)
+                if (
+                    isinstance(statement, CreateView | CreateFunction)
+                    and statement.or_replace
+                    and replaceable is type(statement)
+                ):
                     if dependents := self.catalog.dependents(present.name):
                         raise in_use(present.name, dependents)
                     self._forget([present])
@@ -124,6 +134,8 @@ class Definitions:
                 return self._sink(statement, settings)
             case CreateJob():
                 return self._graph(statement)
+            case CreateFunction():
+                return self._function(statement)
 
     def _source(self, statement: CreateSource) -> CatalogObject:
         options = dict(statement.options)
@@ -250,6 +262,36 @@ class Definitions:
             notices=query.notices + planned.notices,
         )
 
+    def _function(self, statement: CreateFunction) -> CatalogObject:
+        if statement.name in duckdb_functions() or any(name == statement.name for name, _ in LIBRARY):
+            msg = f"function {statement.name!r} is there already"
+            raise SqlError(msg, hint="choose another name", sqlstate="42723", text=statement.text)
+        recording = RecordingCatalog(self.catalog)
+        made = bind_function(statement, recording)
+        if made.language == "python":
+            self._check_python(statement, made)
+        return CatalogObject(
+            statement.name, "function", statement.text, made, statement.parameters, reads=frozenset(recording.found)
+        )
+
+    def _check_python(self, statement: CreateFunction, made: FunctionDefinition) -> None:
+        """Refuse Python where it is not let in, and a source that does not run."""
+        if self.python_refusal is not None:
+            msg = f"functions in Python are refused: {self.python_refusal}"
+            hint = "write it in SQL, or set server.python_jobs"
+            raise SqlError(msg, hint=hint, sqlstate="42501", text=statement.text)
+        if not made.parameters:
+            msg = "a function in Python needs a parameter"
+            raise SqlError(msg, hint="write a constant as it is", sqlstate="42P13", text=statement.text)
+        try:
+            compiled(made.spec)
+        except SyntaxError as error:
+            msg = f"line {error.lineno} of the function's body: {error.msg}"
+            raise SqlError(msg, sqlstate="42601", text=statement.text) from error
+        except Exception as error:
+            msg = f"the function's body cannot be run: {type(error).__name__}: {error}"
+            raise SqlError(msg, hint="its packages must be installed", sqlstate="42P13", text=statement.text) from error
+
     def _graph(self, statement: CreateJob) -> CatalogObject:
         def make_source(source: CreateSource) -> Relation:
             relation = self._source(source).relation
@@ -324,6 +366,10 @@ class Definitions:
                     )
                 case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only, keep=keep)
+                case CreateFunction():
+                    assert isinstance(obj.relation, FunctionDefinition)
+                    spec = obj.relation.spec if obj.relation.language == "python" else None
+                    self.store.define_function(spec, function_macro(obj.relation, self.catalog))
                 case CreateView():
                     if not _reads_sources(self.catalog, obj):
                         self.store.create_plain_view(obj.name, statement.query, [c.name for c in obj.columns])
@@ -359,6 +405,10 @@ class Definitions:
                 self.store.drop(obj.name)
             case "view":
                 self.store.drop_plain_view(obj.name)
+            case "function":
+                assert isinstance(obj.relation, FunctionDefinition)
+                spec = obj.relation.spec if obj.relation.language == "python" else None
+                self.store.forget_function(obj.name, spec)
 
     def restore(self, row: ObjectRow, paused: Collection[str]) -> None:
         """Bring an object back after a restart; its job is still to be deployed, unless it is one of `paused`."""

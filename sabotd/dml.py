@@ -17,6 +17,7 @@ from sabotd.results import Done, plain_schema, query_error
 from sabotd.select_guard import check_select
 from sabotd.state.relation import conform
 from sabotd.state.table_writes import OnConflict, Written
+from sql_frontend.binder import DUCKDB_KNOWS, bind_insert
 from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
 
 
@@ -150,15 +151,28 @@ class TableStatements:
         if name not in [c.name for c in obj.columns]:
             raise self.cluster.definitions.unknown(name, "column", text)
 
+    def _meant(self, statement: Insert, types: Sequence[str]) -> str:
+        """Return the query of an INSERT as the front end means it, or as DuckDB reads what that does not know."""
+        if not statement.written or statement.written[:7].upper() == "DEFAULT":
+            return statement.query
+        try:
+            return bind_insert(statement.written, self.cluster.catalog, types)
+        except SqlError as error:
+            if error.sqlstate not in (*DUCKDB_KNOWS, "42703"):
+                raise
+            return statement.query
+
     def _insert(self, obj: CatalogObject, statement: Insert, parameters: Sequence[object]) -> Written:
         known = [c.name for c in obj.columns]
         columns = list(statement.columns) or known
         for name in columns:
             self._known(obj, name, statement.text)
+        types = {c.name: c.type for c in obj.columns}
+        query = self._meant(statement, [types[n] for n in columns])
         with self.cluster.store.reader(self.timezone) as connection:
             try:
-                check_select(connection, statement.query)
-                rows = connection.sql(statement.query, params=list(parameters) or None).to_arrow_table()
+                check_select(connection, query)
+                rows = connection.sql(query, params=list(parameters) or None).to_arrow_table()
             except duckdb.Error as error:
                 raise self.problem(error, statement.query) from error
             except SqlError as error:

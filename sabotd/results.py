@@ -155,4 +155,7 @@ def query_error(error: Exception) -> SabotError:
     _, _, reason = text.partition("Error: ")
     if reason.startswith("Division by zero"):
         return SabotError("division by zero", hint=DIVISION_HINT, sqlstate="22012")
+    if reason.startswith("Python exception"):
+        # of a user's function, which is told in our words
+        return SabotError(reason.partition("JobError: ")[2] or lowered(reason), sqlstate="38000")
     return SabotError(lowered((reason or text).rstrip(".")), sqlstate="22000")

@@ -21,9 +21,11 @@ from sabotd.results import Done, QueryResult, SubscribeResult, query_error
 from sabotd.select_guard import check_select, sql_error
 from sabotd.settings import Settings, canonical, change
 from sabotd.transaction import Transaction
+from sql_frontend.binder import DUCKDB_KNOWS, bind_select
 from sql_frontend.parse import parse_statement
 from sql_frontend.statements import (
     Begin,
+    CreateFunction,
     CreateJob,
     CreateSink,
     CreateSource,
@@ -81,7 +83,7 @@ class SqlSession:
                 done = self._tables().run(statement, parameters)
                 self._flush_implicitly()
                 return done
-            case CreateSource() | CreateTable() | CreateView() | CreateSink() | CreateJob():
+            case CreateSource() | CreateTable() | CreateView() | CreateSink() | CreateJob() | CreateFunction():
                 if self.settings.timezone != "UTC" and isinstance(statement, CreateView | CreateSink):
                     msg = "views and sinks take the time zone to be UTC"
                     hint = "SET TIME ZONE 'UTC' before, and write AT TIME ZONE where another is meant"
@@ -159,9 +161,9 @@ class SqlSession:
         snapshot = self._transaction.snapshot if self._transaction is not None else None
         connection = self._cluster.store.reader(self.settings.timezone) if snapshot is None else snapshot
         try:
-            check_select(connection, statement.sql)
+            sql = self._meant(connection, statement)
             system_tables.refresh(self._cluster, statement.sql)
-            result = QueryResult(connection, statement.sql, parameters, keep=snapshot is not None)
+            result = QueryResult(connection, sql, parameters, keep=snapshot is not None)
             result.notices = show.standing_still(self._cluster, statement.sql)
         except BaseException as error:
             if snapshot is None:
@@ -172,6 +174,21 @@ class SqlSession:
         self._running = result
         return result
 
+    def _meant(self, connection: duckdb.DuckDBPyConnection, statement: Select) -> str:
+        """Return what DuckDB is to run for a SELECT: its meaning as a view's, or else its own text.
+
+        That text is DuckDB's to read where the front end does not know a construct, or a relation (of the system).
+        """
+        try:
+            bound = bind_select(statement.text, self._cluster.catalog)
+        except SqlError as error:
+            if error.sqlstate not in DUCKDB_KNOWS:
+                raise
+            check_select(connection, statement.sql)
+            return statement.sql
+        check_select(connection, bound.sql)
+        return bound.sql
+
     def _query_problem(self, error: duckdb.Error, sql: str) -> SabotError:
         names = [o.name for o in self._cluster.catalog.all()]
         sources = {o.name for o in self._cluster.catalog.all() if o.kind in ("source", "sink")}
@@ -181,7 +198,9 @@ class SqlSession:
             if told.message == f"table {name!r} does not exist":
                 told.message = f"{name!r} is a source: it has no rows of its own to select"
                 told.hint = f"CREATE MATERIALIZED VIEW v AS SELECT ... FROM {name}, then SELECT from v"
-        if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException | duckdb.DataError):
+        if "Python exception" in str(error) or isinstance(
+            error, duckdb.ConversionException | duckdb.OutOfRangeException | duckdb.DataError
+        ):
             return query_error(error)
         return told
 
@@ -301,3 +320,5 @@ def _created(statement: CreateStatement) -> str:
             return "CREATE SINK"
         case CreateJob():
             return "CREATE JOB"
+        case CreateFunction():
+            return "CREATE FUNCTION"

@@ -16,6 +16,7 @@ from sabot.schema import quote
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
 from sabotd.control.coordinator import Job
+from sql_frontend.catalog import FunctionDefinition
 
 _HEAVIEST = 5
 
@@ -39,6 +40,8 @@ def show(cluster: Cluster, what: str) -> pa.Table | None:
     """Return what ``SHOW <what>`` gives, None if it is no list of things."""
     if what in _KINDS:
         return relations(cluster, _KINDS[what])
+    if what == "functions":
+        return functions(cluster)
     if what == "jobs":
         return jobs(cluster)
     if what == "agents":
@@ -54,6 +57,23 @@ def relations(cluster: Cluster, kind: str | None = None) -> pa.Table:
             "name": pa.array([o.name for o in found], pa.string()),
             "kind": pa.array([o.kind for o in found], pa.string()),
             "columns": pa.array([", ".join(f"{c.name} {c.type}" for c in o.columns) for o in found], pa.string()),
+            "definition": pa.array([o.sql for o in found], pa.string()),
+            "problem": pa.array([o.broken for o in found], pa.string()),
+        }
+    )
+
+
+def functions(cluster: Cluster) -> pa.Table:
+    """List the functions that CREATE FUNCTION made."""
+    found = [o for o in cluster.catalog.all() if o.kind == "function"]
+    made = [o.relation if isinstance(o.relation, FunctionDefinition) else None for o in found]
+    arguments = [", ".join(f"{c.name} {c.type}" for c in o.columns) for o in found]
+    return pa.table(
+        {
+            "name": pa.array([o.name for o in found], pa.string()),
+            "arguments": pa.array(arguments, pa.string()),
+            "returns": pa.array([m.returns if m else None for m in made], pa.string()),
+            "language": pa.array([m.language if m else None for m in made], pa.string()),
             "definition": pa.array([o.sql for o in found], pa.string()),
             "problem": pa.array([o.broken for o in found], pa.string()),
         }

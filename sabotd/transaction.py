@@ -10,6 +10,7 @@ import duckdb
 from sabot.errors import SqlError
 from sabotd.catalog_store import CatalogStore
 from sql_frontend.statements import (
+    CreateFunction,
     CreateJob,
     CreateSink,
     CreateSource,
@@ -24,7 +25,7 @@ from sql_frontend.statements import (
 
 _MARKED_ONLY = "each statement commits by itself; ROLLBACK cannot undo them"
 
-_CREATES = CreateSource | CreateTable | CreateView | CreateSink | CreateJob
+_CREATES = CreateSource | CreateTable | CreateView | CreateSink | CreateJob | CreateFunction
 
 
 @dataclass

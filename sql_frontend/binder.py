@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
+from planner.aggregates import order_sql
+from planner.batch_sql import batch_sql
 from planner.logical import (
     AggCall,
     Aggregate,
@@ -22,9 +24,10 @@ from planner.logical import (
     schema_of,
 )
 from sabot.errors import SqlError
-from sabot.schema import Field, Schema
+from sabot.schema import Field, Schema, quote
 from sql_frontend import build
-from sql_frontend.catalog import Catalog, ViewDefinition
+from sql_frontend.casts import cast, literal_text
+from sql_frontend.catalog import Catalog, FunctionDefinition, ViewDefinition
 from sql_frontend.clauses import INCLUDE_KINDS, SOURCE_CHANGES
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import union_types
@@ -33,11 +36,14 @@ from sql_frontend.guard import guarded
 from sql_frontend.lower_from import FromLowering
 from sql_frontend.lower_rows import limited
 from sql_frontend.lower_select import check_clauses, lower_select
+from sql_frontend.operators import by_place
 from sql_frontend.origin import Origin
+from sql_frontend.parse_function import body_error
 from sql_frontend.read_query import read_expression, read_query, written_by_window
 from sql_frontend.resolver import Resolver, check_types, render
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
-from sql_frontend.statements import CreateSource, CreateTable
+from sql_frontend.statements import CreateFunction, CreateSource, CreateTable
+from sql_frontend.user_functions import body_of, python_functions
 from sql_frontend.window_calls import with_window
 
 _SET_HANDLED = frozenset({"this", "expression", "distinct", "with_", "order", "limit", "offset"})
@@ -78,7 +84,7 @@ def bind_query(
     SqlError
         With the place in `text`; ``0A000`` for what a streaming query cannot do yet.
     """
-    origin = Origin(query_text if text is None else text, span_offset)
+    origin = Origin(query_text if text is None else text, span_offset, lookup=catalog.lookup)
     tree = read_query(query_text, origin)
     binder = _Binder(catalog, origin)
     bound = binder.query(tree, {})
@@ -88,7 +94,96 @@ def bind_query(
     if emit_on_window_close:
         check_emit_on_close(root, tree, origin)
         emit = Emit.ON_WINDOW_CLOSE
-    return Query(root, emit, (_UNORDERED,) if _ordered_for_nothing(tree) else ())
+    notices = (_UNORDERED,) if _ordered_for_nothing(tree) else ()
+    return Query(root, emit, notices, python_functions(origin.python))
+
+
+DUCKDB_KNOWS = frozenset(["0A000", "42601", "42P01"])
+"""SQLSTATEs of what the front end refuses and DuckDB may take: constructs and relations that it does not know."""
+_MANY_CHARACTERS = 200_000
+"""A VALUES of more is DuckDB's to read: so many rows are data, not expressions."""
+
+
+def bind_insert(text: str, catalog: Catalog, types: Sequence[str]) -> str:
+    """Bind the query of an INSERT as :func:`bind_select` does; values take the `types` of the columns they are for.
+
+    Raises
+    ------
+    SqlError
+        As :func:`bind_select` does.
+    """
+    origin = Origin(text, once=True, lookup=catalog.lookup)
+    if len(text) > _MANY_CHARACTERS:
+        raise origin.unsupported("so long a query", None)
+    tree = read_query(text, origin)
+    if not isinstance(tree, exp.Values) or any(tree.args.get(k) for k in ("order", "limit", "offset", "with_")):
+        return bind_select(text, catalog).sql
+    resolver = Resolver(Scope(origin), not_in="VALUES")
+    rows = [r.expressions if isinstance(r, exp.Tuple) else [r.unnest()] for r in tree.expressions]
+    if any(len(r) != len(rows[0]) for r in rows):
+        raise origin.error("VALUES lists must all be the same length", tree, sqlstate="42601")
+    if len(rows[0]) > len(types):
+        raise origin.error(f"{len(types)} columns to fill, {len(rows[0])} given", tree, sqlstate="42601")
+    return _values_sql([[_for_column(resolver, e, types[i], origin) for i, e in enumerate(r)] for r in rows])
+
+
+def _for_column(resolver: Resolver, node: exp.Expr, type_: str, origin: Origin) -> exp.Expression:
+    """Return one value of an INSERT, cast to its column's type."""
+    to = exp.DataType(this=exp.DType.USERDEFINED, kind=type_)
+    if isinstance(node, exp.Null):
+        return exp.Cast(this=exp.Null(), to=to)
+    if isinstance(node, exp.Literal):
+        try:
+            written = literal_text(node.name, type_) if node.is_string else None
+        except ValueError as error:
+            raise origin.error(str(error), node, sqlstate="22P02") from error
+        return exp.Cast(this=node.copy() if written is None else exp.Literal.string(written), to=to)
+    value = resolver(node)
+    own = resolver.type_of(value)
+    if own == type_ or type_.startswith(("STRUCT", "MAP")) or own.startswith(("STRUCT", "MAP")):
+        return by_place(value)  # type: ignore[return-value]
+    return cast(value, own, type_)
+
+
+def _values_sql(rows: Sequence[Sequence[exp.Expression]]) -> str:
+    return "VALUES " + ", ".join(f"({', '.join(render(cell) for cell in row)})" for row in rows)
+
+
+@dataclass(frozen=True)
+class BoundSelect:
+    """A query that is answered once, as one DuckDB statement."""
+
+    sql: str
+    columns: tuple[str, ...]
+
+
+def bind_select(text: str, catalog: Catalog) -> BoundSelect:
+    """Bind a query that is answered once: PostgreSQL's meaning, in DuckDB's words.
+
+    Its expressions are those of a view, but for what fails, which is an error.
+
+    Raises
+    ------
+    SqlError
+        As :func:`bind_query` does; ``0A000``, ``42601`` and ``42P01`` where only DuckDB itself may know better.
+    """
+    origin = Origin(text, once=True, lookup=catalog.lookup)
+    tree = read_query(text, origin)
+    bound = _Binder(catalog, origin).query(tree, {}, outermost=True)
+    items = ", ".join(f"{quote(c.field)} AS {quote(c.name)}" for c in bound.columns)
+    tail = bound.tail
+    sql = f"SELECT {items} FROM ({batch_sql(bound.node)}) AS __rows"
+    if tail.order:
+        sql += f" ORDER BY {order_sql(tail.order, '__rows.')}"
+    if tail.limit is not None:
+        sql += f" LIMIT {tail.limit}"
+    if tail.offset:
+        sql += f" OFFSET {tail.offset}"
+    return BoundSelect(sql, tuple(c.name for c in bound.columns))
+
+
+def _untyped(cell: exp.Expression) -> bool:
+    return isinstance(cell, exp.Null) or (isinstance(cell, exp.Literal) and cell.is_string)
 
 
 _UNORDERED = "ORDER BY without LIMIT has no effect here: order the SELECT that reads it"
@@ -158,6 +253,32 @@ def bind_table(statement: CreateTable) -> Relation:
         stream_key=statement.primary_key,
         watermark=_watermark(statement, statement.columns, typed=True),
     )
+
+
+def bind_function(statement: CreateFunction, catalog: Catalog) -> FunctionDefinition:
+    """Return the function that a CREATE FUNCTION makes, the body of a SQL one checked for its types.
+
+    Raises
+    ------
+    SqlError
+        In the body, with its place; 42P13 where it would call itself.
+    """
+    made = FunctionDefinition(
+        statement.name,
+        statement.parameters,
+        statement.returns,
+        statement.language,
+        statement.body,
+        statement.vectorized,
+        statement.strict,
+    )
+    if made.language == "sql":
+        origin = Origin(made.body, lookup=lambda name: made if name == made.name else catalog.lookup(name))
+        try:
+            body_of(made, origin)
+        except SqlError as error:
+            raise body_error(error, statement) from error
+    return made
 
 
 def _watermark(statement: CreateSource | CreateTable, schema: Schema, *, typed: bool) -> Watermark | None:
@@ -244,11 +365,15 @@ class _Binder:
         self.by_window = False
         """Whether a view that is read has windows as Flink or Arroyo write them."""
 
-    def query(self, tree: exp.Expr, ctes: Mapping[str, _Cte], outer: Scope | None = None) -> Bound:
+    def query(
+        self, tree: exp.Expr, ctes: Mapping[str, _Cte], outer: Scope | None = None, *, outermost: bool = False
+    ) -> Bound:
         """Lower a query of any form; `outer` is the scope around a subquery."""
         if isinstance(tree, exp.Subquery):
             check_clauses(tree, _SUBQUERY_HANDLED, self.origin)
-            return limited(tree, self.query(tree.this, self._with(tree, ctes), outer), self.origin)
+            inside = outermost and not any(tree.args.get(k) for k in ("order", "limit", "offset"))
+            inner = self.query(tree.this, self._with(tree, ctes), outer, outermost=inside)
+            return inner if inside else limited(tree, inner, self.origin, outermost=outermost)
         if isinstance(tree, exp.Select):
             ctes = self._with(tree, ctes)
             from_ = FromLowering(
@@ -257,13 +382,13 @@ class _Binder:
             node, scope = from_.lower(tree)
             windowed = with_window(tree, node, scope)
             self.by_window |= windowed is not None
-            return lower_select(tree, windowed or node, scope)
+            return lower_select(tree, windowed or node, scope, outermost=outermost)
         if isinstance(tree, exp.Union):
-            return limited(tree, self._union(tree, self._with(tree, ctes)), self.origin)
+            return limited(tree, self._union(tree, self._with(tree, ctes)), self.origin, outermost=outermost)
         if isinstance(tree, (exp.Intersect, exp.Except)):
-            return limited(tree, self._difference(tree, self._with(tree, ctes)), self.origin)
+            return limited(tree, self._difference(tree, self._with(tree, ctes)), self.origin, outermost=outermost)
         if isinstance(tree, exp.Values):
-            return limited(tree, self._values(tree), self.origin)
+            return limited(tree, self._values(tree), self.origin, outermost=outermost)
         name = {"Except": "EXCEPT", "Intersect": "INTERSECT"}.get(type(tree).__name__, type(tree).__name__.upper())
         raise self.origin.unsupported(name, tree, hint="UNION, INTERSECT and EXCEPT work")
 
@@ -275,10 +400,30 @@ class _Binder:
         if any(len(r) != width for r in written):
             raise self.origin.error("VALUES lists must all be the same length", tree, sqlstate="42601")
         table = [[resolver(e) for e in r] for r in written]
+        found = [check_types((), row, self.origin) for row in table]
+        types = union_types([tuple(row) for row in found])
+        for i in range(width):
+            # a string without a type takes that of the others
+            others = {(row[i],) for row, cells in zip(found, table, strict=True) if not _untyped(cells[i])}
+            others.discard(("NULL",))
+            if not others:
+                continue
+            (type_,) = union_types(sorted(others))
+            for cells in table:
+                if _untyped(cells[i]) and type_ != "VARCHAR" and not isinstance(cells[i], exp.Null):
+                    cells[i] = resolver.cast_literal(cells[i], type_, tree)
         types = union_types([tuple(check_types((), row, self.origin)) for row in table])
         types = tuple({"HUGEINT": build.WIDE_DECIMAL, "NULL": "VARCHAR"}.get(t, t) for t in types)
-        node = build.values(table, types, self.origin)
+        node = self._constants(table, types) if self.origin.once else build.values(table, types, self.origin)
         return Bound(node, tuple(Column(f.name, f.name, f.type) for f in schema_of(node)))
+
+    def _constants(self, table: Sequence[Sequence[exp.Expression]], types: Sequence[str]) -> LogicalNode:
+        """VALUES that are read once."""
+        rows = [[build.cast_to(cell, type_) for cell, type_ in zip(row, types, strict=True)] for row in table]
+        fields = tuple(Field(f"column{i + 1}", t) for i, t in enumerate(types))
+        names = ", ".join(quote(f.name) for f in fields)
+        text = f"(SELECT * FROM ({_values_sql(rows)}) AS __values({names}))"
+        return Scan(Relation(text, RelationKind.INPUT, fields, append_only=True, connector="values"), fields)
 
     def _with(self, tree: exp.Expr, outer: Mapping[str, _Cte]) -> Mapping[str, _Cte]:
         with_ = tree.args.get("with_")
@@ -291,6 +436,9 @@ class _Binder:
         for cte in with_.expressions:
             bound = self.query(cte.this, ctes)
             alias = cte.args["alias"]
+            if any(c is not cte and folded(c.args["alias"].this) == folded(alias.this) for c in with_.expressions):
+                msg = f"WITH query name {folded(alias.this)!r} stands twice"
+                raise self.origin.error(msg, alias, sqlstate="42712")
             names = alias.args.get("columns") or []
             if len(names) > len(bound.columns):
                 msg = f"{len(names)} column names for {len(bound.columns)} columns"
@@ -314,6 +462,12 @@ class _Binder:
         if found is None:
             near = nearest(name, [*self.catalog.names(), *ctes])
             raise self.origin.error(f"relation {name!r} does not exist", table, hint=near, sqlstate="42P01")
+        if isinstance(found, FunctionDefinition):
+            raise self.origin.error(f"{name!r} is a function", table, hint=f"call it: {name}(...)", sqlstate="42809")
+        if self.origin.once and not isinstance(found, ViewDefinition) and found.kind is RelationKind.SOURCE:
+            msg = f"{name!r} is a source: it has no rows of its own to select"
+            hint = f"CREATE MATERIALIZED VIEW v AS SELECT ... FROM {name}, then SELECT from v"
+            raise self.origin.error(msg, table, hint=hint, sqlstate="42809")
         if isinstance(found, ViewDefinition):
             return self._view(found, table)
         columns = tuple(Column(f.name, f.name, f.type) for f in found.schema)
@@ -323,7 +477,7 @@ class _Binder:
         if view.name in self.open_views:
             chain = " -> ".join((*self.open_views[self.open_views.index(view.name) :], view.name))
             raise self.origin.error(f"view {view.name!r} reads itself: {chain}", table, sqlstate="42P17")
-        inner_origin = Origin(view.query)
+        inner_origin = replace(self.origin, text=view.query, offset=0)
         inner = _Binder(self.catalog, inner_origin, (*self.open_views, view.name))
         try:
             bound = inner.query(read_query(view.query, inner_origin), {})

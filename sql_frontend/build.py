@@ -71,9 +71,9 @@ def fresh(wanted: str, taken: Iterable[str]) -> str:
     return name
 
 
-def cast_to(expression: exp.Expression, type_: str) -> exp.TryCast:
-    """Return `expression` cast to DuckDB type `type_`; NULL where it does not fit."""
-    return exp.TryCast(this=expression, to=exp.DataType(this=exp.DType.USERDEFINED, kind=type_))
+def cast_to(expression: exp.Expression, type_: str) -> exp.Cast:
+    """Return `expression` cast to DuckDB type `type_`."""
+    return exp.Cast(this=expression, to=exp.DataType(this=exp.DType.USERDEFINED, kind=type_))
 
 
 def project(node: LogicalNode, items: Sequence[tuple[str, exp.Expression]], origin: Origin) -> LogicalNode:
@@ -93,12 +93,13 @@ def project(node: LogicalNode, items: Sequence[tuple[str, exp.Expression]], orig
     by_field = {f.name: f.type for f in fields}
     named = []
     for (name, expression), type_ in zip(items, types, strict=True):
-        safe = guarded(expression, by_field)
+        strict = expression
         if type_ == "NULL":
             # no column has the type of a bare NULL: it is text, as in PostgreSQL
-            safe, type_ = exp.Cast(this=exp.Null(), to=exp.DataType.build("VARCHAR")), "VARCHAR"
+            strict, type_ = exp.Cast(this=exp.Null(), to=exp.DataType.build("VARCHAR")), "VARCHAR"
         if type_ in _WIDE:
-            safe, type_ = cast_to(safe, WIDE_DECIMAL), WIDE_DECIMAL
+            strict, type_ = cast_to(strict, WIDE_DECIMAL), WIDE_DECIMAL
+        safe = strict.copy() if origin.once else guarded(strict, by_field)
         check_column_type(type_, name, origin.span(expression), origin.text)
         named.append(NamedExpr(name, _typed(safe, type_), type_))
     return Project(node, tuple(named))
@@ -137,7 +138,7 @@ def conjunction(fields: Schema, predicates: Sequence[exp.Expression], origin: Or
             msg = f"a condition must be boolean, this is {type_}"
             raise origin.error(msg, predicate, hint=hint, sqlstate="42804")
     # operands of a connective may bind looser than it does
-    parts = [guarded(p, by_field) for p in predicates]
+    parts = [p.copy() if origin.once else guarded(p, by_field) for p in predicates]
     whole = parts[0] if len(parts) == 1 else exp.and_(*parts, copy=False)
     return _typed(whole, "BOOLEAN")  # type: ignore[arg-type]
 

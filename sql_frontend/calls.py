@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from planner.aggregates import call_sql
 from planner.logical import AggCall
+from planner.numeric import quotient_type
 from sabot.schema import Field
 from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.duck import functions as duckdb_functions
@@ -200,6 +201,10 @@ def call_type(call: Aggregation, arguments: Sequence[str], origin: Origin, *, wi
         return "BIGINT"
     if call.function == "sum" and arguments and arguments[0] in ("TINYINT", "SMALLINT", "INTEGER"):
         return "BIGINT"
+    if call.function == "avg" and arguments and arguments[0] != "BOOLEAN":
+        exact = quotient_type(arguments[0], "BIGINT")
+        if exact is not None:
+            return exact
     fields = tuple(Field(f"x{i}", t) for i, t in enumerate(arguments))
     names = [f.name for f in fields]
     plain = AggCall(

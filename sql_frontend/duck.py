@@ -7,7 +7,10 @@ import threading
 from collections.abc import Sequence
 
 import duckdb
+from duckdb.func import ARROW, SPECIAL
 
+from planner.task_spec import FunctionSpec
+from sabot.errors import InternalError
 from sabot.schema import Schema, literal, quote
 
 _lock = threading.Lock()
@@ -20,6 +23,24 @@ def _connection() -> duckdb.DuckDBPyConnection:
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET lock_configuration = true")
     return con
+
+
+_known_functions: set[str] = set()
+
+
+def know_function(spec: FunctionSpec) -> None:
+    """Make the types of a Python function known, so that calls of it can be typed; it is never called here."""
+    with _lock:
+        if spec.name not in _known_functions:
+            _connection().create_function(
+                spec.name, _never_called, list(spec.types), spec.returns, type=ARROW, null_handling=SPECIAL
+            )
+            _known_functions.add(spec.name)
+
+
+def _never_called(*_: object) -> object:
+    msg = "a function was called where only types are asked for"
+    raise InternalError(msg)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Sequence
 
-import sqlglot
 from sqlglot import exp
 
+from planner.numeric import digits, is_decimal
 from sql_frontend.clock import CLOCK_HINT
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import functions as duckdb_functions
+from sql_frontend.operators import POWER
 from sql_frontend.origin import Origin
 from sql_frontend.pg_functions import TEMPLATES
-from sql_frontend.time_formats import strftime_format
+from sql_frontend.pg_library import LIBRARY, RENAMED
+from sql_frontend.templates import filled
+from sql_frontend.time_formats import number_sql, shown_sql, strftime_format
 
-_PLACE = re.compile(r"p\d")
+_NEGATIVE = "negative substring length not allowed"
 TypeOf = Callable[[exp.Expression], str]
 
-_RENAMED = {
-    "btrim": "trim",
-    "jsonb_array_length": "json_array_length",
-    "octet_length": "strlen",
-    "jsonb_extract_path": "json_extract_path",
-    "jsonb_extract_path_text": "json_extract_path_text",
-    "ceiling": "ceil",
-    "array_cat": "list_concat",
-}
-# An argument outside a function's domain is an error to PostgreSQL, so NULL in a view; DuckDB says inf or nan.
+_RENAMED = {**RENAMED, "octet_length": "strlen"}
 _TEMPLATES = {
-    ("ln", 1): "LN(CASE WHEN p1 > 0 THEN p1 END)",
-    ("log", 1): "LOG10(CASE WHEN p1 > 0 THEN p1 END)",
-    ("log10", 1): "LOG10(CASE WHEN p1 > 0 THEN p1 END)",
-    ("sqrt", 1): "SQRT(CASE WHEN p1 >= 0 THEN p1 END)",
-    ("lpad", 2): "LPAD(p1, p2, ' ')",
-    ("rpad", 2): "RPAD(p1, p2, ' ')",
-    ("div", 2): "TRUNC(p1 / NULLIF(p2, 0))",
     ("json_extract_path", 2): "JSON_EXTRACT(p1, p2)",
     ("json_extract_path_text", 2): "JSON_EXTRACT_STRING(p1, p2)",
 }
@@ -85,7 +70,7 @@ _AGGREGATE_HINT = "count, sum, min, max and avg work, each with DISTINCT and FIL
 def check_callable(call: exp.Anonymous, origin: Origin) -> None:
     """Raise SqlError (0A000) for a clock or an aggregate that is not there, before its arguments are looked at."""
     name = call.name.lower()
-    if name in _CLOCKS:
+    if name in _CLOCKS and not origin.once:
         raise origin.unsupported(f"{name}()", call, hint=CLOCK_HINT)
     if name in ("all", "some"):
         raise origin.unsupported(name.upper(), call, hint="value = ANY(array) works")
@@ -103,6 +88,8 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         anything but its arguments.
     """
     name = call.name.lower()
+    if name == "make_interval":
+        return _make_interval(call, args, origin)
     if name in ("to_char", "to_timestamp", "to_date"):
         special = _time_function(name, call, args, origin, type_of)
         if special is not None:
@@ -111,25 +98,103 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         # PostgreSQL rounds halves of double precision to even, of numeric away from zero
         return function("round_even", args[0], exp.Literal.number(0), like=call)
     if name in ("substr", "substring") and len(args) in (2, 3):
-        return substring(args[0], args[1], args[2] if len(args) == 3 else None, like=call)
-    if name in ("length", "octet_length") and len(args) == 1 and type_of(args[0]) == "BLOB":
-        return function("octet_length", args[0], like=call)
+        if type_of(args[1]) == "VARCHAR":
+            return filled(
+                "CASE WHEN regexp_matches(p1, p2) THEN CASE WHEN regexp_matches(p2, '(^|[^\\\\])\\([^?]') "
+                "THEN regexp_extract(p1, p2, 1) ELSE regexp_extract(p1, p2) END END",
+                args[:2],
+            )
+        length = args[2] if len(args) == 3 else None
+        return substring(args[0], args[1], length, like=call, binary=type_of(args[0]) == "BLOB")
+    if name in ("length", "octet_length", "bit_length") and len(args) == 1 and type_of(args[0]) == "BLOB":
+        size = function("octet_length", args[0], like=call)
+        return exp.Mul(this=size, expression=exp.Literal.number(8)) if name == "bit_length" else size
+    if name == "split_part" and len(args) == 3 and isinstance(args[2], exp.Literal) and args[2].name != "0":
+        return function(name, *args, like=call)
+    if name in ("pow", "power") and len(args) == 2:
+        return filled(POWER, [_number(a) for a in args])
+    if name in ("range", "generate_series") and len(args) in (2, 3):
+        return _series(name, args, type_of)
     if name == "mod" and len(args) == 2:
-        return exp.Mod(this=exp.paren(args[0]), expression=exp.paren(non_zero(args[1])))
+        return exp.Mod(this=exp.paren(args[0]), expression=exp.paren(args[1]))
+    if origin.once and name in ("statement_timestamp", "clock_timestamp", "proctime"):
+        name = "now" if name != "clock_timestamp" else "get_current_timestamp"
     name = _RENAMED.get(name, name)
-    template = _TEMPLATES.get((name, len(args))) or TEMPLATES.get((name, len(args)))
+    key = (name, len(args))
+    template = LIBRARY.get(key) or _TEMPLATES.get(key) or TEMPLATES.get(key)
     if template is not None:
-        return _filled(template, args)
+        return filled(template, args)
     known = duckdb_functions()
     if name not in known:
         raise origin.error(f"function {name!r} does not exist", call, hint=nearest(name, known), sqlstate="42883")
     kind, pure = known[name]
+    if origin.once and kind in ("scalar", "macro"):
+        return function(name, *args, like=call)
     if kind not in ("scalar", "macro"):
         raise origin.unsupported(f"{kind} function {name!r}", call)
     if not pure or name in _HIDDEN or (name == "age" and len(args) == 1):  # age(t) counts from today
         hint = "a view is a function of its rows: the same rows must give the same answer"
         raise origin.unsupported(f"function {name!r}", call, hint=hint)
     return function(name, *args, like=call)
+
+
+_INTERVAL_PARTS = ("years", "months", "weeks", "days", "hours", "mins", "secs")
+_INTERVAL_SQL = {
+    "years": "to_years({})",
+    "months": "to_months({})",
+    "weeks": "to_weeks({})",
+    "days": "to_days({})",
+    "hours": "to_hours({})",
+    "mins": "to_minutes({})",
+    "secs": "to_microseconds(CAST({} * 1000000 AS BIGINT))",
+}
+
+
+def _make_interval(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origin) -> exp.Expression:
+    """``make_interval(years, months, ...)``, by place or by name (``days => 3``)."""
+    values: list[exp.Expression] = []
+    parts = []
+    for i, arg in enumerate(args):
+        name = _INTERVAL_PARTS[i] if i < len(_INTERVAL_PARTS) else ""
+        if isinstance(arg, exp.Kwarg):
+            name, arg = arg.this.name.lower(), arg.expression
+        if name not in _INTERVAL_SQL:
+            raise origin.error("make_interval does not take this argument", call, sqlstate="42883")
+        values.append(arg)
+        parts.append(_INTERVAL_SQL[name].format(f"p{len(values)}"))
+    return filled(" + ".join(parts) or "INTERVAL '0 seconds'", values)
+
+
+def _series(name: str, args: Sequence[exp.Expression], type_of: TypeOf) -> exp.Expression:
+    """A list of steps; of NUMERIC by whole steps. A step of zero is an error."""
+    types = [type_of(a) for a in args]
+    zero = "CASE WHEN {0} = 0 THEN CAST(error('step size cannot be zero') AS BIGINT) ELSE {0} END"
+    if any(is_decimal(t) for t in types):
+        step = zero.format("p3").replace("BIGINT", "DECIMAL(38,10)") if len(args) == 3 else "1"
+        count = f"CAST(floor(CAST(p2 - p1 AS DOUBLE) / CAST({step} AS DOUBLE)) AS BIGINT)"
+        if name == "range":
+            count = f"CAST(ceil(CAST(p2 - p1 AS DOUBLE) / CAST({step} AS DOUBLE)) AS BIGINT) - 1"
+        return filled(f"list_transform(generate_series(0, {count}), LAMBDA i: p1 + i * {step})", args)
+    if len(args) == 3 and all(digits(t) is not None for t in types):
+        return filled(f"{name}(p1, p2, {zero.format('p3')})", args)
+    return function(name, *args)
+
+
+def matches(call: exp.Expr, args: Sequence[exp.Expression]) -> exp.Expression:
+    """Return the rows of regexp_matches as a list: what each match has between parentheses, or the whole of it."""
+    flags = call.expressions[2].name if len(args) > 2 and isinstance(call.expressions[2], exp.Literal) else ""
+    letters = flags.replace("g", "")
+    pattern = f"('(?{letters})' || p2)" if letters else "p2"
+    group = f"CASE WHEN regexp_matches({pattern}, '(^|[^\\\\])\\([^?]') THEN 1 ELSE 0 END"
+    every = f"regexp_extract_all(p1, {pattern}, {group})"
+    found = every if "g" in flags else f"list_slice({every}, 1, 1)"
+    return filled(f"list_transform({found}, LAMBDA m: [m])", args[:2])
+
+
+def _number(value: exp.Expression) -> exp.Expression:
+    """A string without a type is a number where one is needed."""
+    is_text = isinstance(value, exp.Literal) and value.is_string
+    return exp.Cast(this=value, to=exp.DataType.build("DOUBLE")) if is_text else value
 
 
 def function(name: str, *args: exp.Expression, like: exp.Expr | None = None) -> exp.Anonymous:
@@ -140,61 +205,75 @@ def function(name: str, *args: exp.Expression, like: exp.Expr | None = None) -> 
     return call
 
 
-def non_zero(divisor: exp.Expression) -> exp.Expression:
-    """Return `divisor` with NULL for zero: dividing by it is then NULL too, and no error for the whole batch."""
-    bare = divisor.unnest()
-    if isinstance(bare, exp.Literal) and not bare.is_string and float(bare.name) != 0:
-        return divisor
-    return exp.Nullif(this=divisor, expression=exp.Literal.number(0))
-
-
 def substring(
-    text: exp.Expression, start: exp.Expression, length: exp.Expression | None, *, like: exp.Expr
+    text: exp.Expression,
+    start: exp.Expression,
+    length: exp.Expression | None,
+    *,
+    like: exp.Expr,
+    binary: bool = False,
 ) -> exp.Expression:
     """PostgreSQL counts places before the first as there but empty, DuckDB from the end."""
-    if isinstance(start, exp.Literal) and int(start.name) >= 1:
+    if binary:
+        first = "CASE WHEN p2 < 1 THEN 1 ELSE p2 END"
+        if length is None:
+            return filled(f"unhex(substring(hex(p1), ({first} - 1) * 2 + 1))", [text, start])
+        count = (
+            f"CASE WHEN p3 < 0 THEN CAST(error('{_NEGATIVE}') AS BIGINT) WHEN p2 >= 1 THEN p3 WHEN "
+            f"p2 + p3 < 1 THEN 0 ELSE p2 + p3 - 1 END"
+        )
+        return filled(f"unhex(substring(hex(p1), ({first} - 1) * 2 + 1, ({count}) * 2))", [text, start, length])
+    if isinstance(start, exp.Literal) and int(start.name) >= 1 and _not_negative(length):
         return function("substring", text, start, *([length] if length is not None else []), like=like)
     if length is None:
-        return _filled("SUBSTRING(p1, CASE WHEN p2 < 1 THEN 1 ELSE p2 END)", [text, start])
+        return filled("SUBSTRING(p1, CASE WHEN p2 < 1 THEN 1 ELSE p2 END)", [text, start])
     # GREATEST leaves out NULL, and of NULL a part is NULL
     first = "CASE WHEN p2 < 1 THEN 1 ELSE p2 END"
-    count = "CASE WHEN p2 >= 1 THEN p3 WHEN p2 + p3 < 1 THEN 0 ELSE p2 + p3 - 1 END"
-    return _filled(f"SUBSTRING(p1, {first}, {count})", [text, start, length])
+    count = (
+        f"CASE WHEN p3 < 0 THEN CAST(error('{_NEGATIVE}') AS BIGINT) WHEN p2 >= 1 THEN p3 "
+        "WHEN CAST(p2 AS HUGEINT) + p3 < 1 THEN 0 ELSE CAST(CAST(p2 AS HUGEINT) + p3 - 1 AS BIGINT) END"
+    )
+    return filled(f"SUBSTRING(p1, {first}, {count})", [text, start, length])
+
+
+def _not_negative(length: exp.Expression | None) -> bool:
+    return length is None or isinstance(length, exp.Literal)
+
+
+def _to_char(
+    call: exp.Anonymous, value: exp.Expression, pattern: exp.Literal, origin: Origin, type_: str
+) -> exp.Expression:
+    if type_.startswith(("TIMESTAMP", "DATE")):
+        sql = shown_sql(pattern.name)
+        hint = "patterns: YYYY MM DD HH24 HH12 MI SS MS US NS AM DDD D Q WW IYYY IW Month Mon Day Dy TZ"
+    elif digits(type_) is not None or type_ in ("DOUBLE", "FLOAT"):
+        sql = number_sql(pattern.name)
+        hint = "patterns: 9 0 , . FM"
+    else:
+        raise origin.unsupported(f"to_char of {type_}", call, hint="cast the value to VARCHAR")
+    if sql is None:
+        raise origin.unsupported(f"the format {pattern.name!r}", call, hint=hint)
+    return filled(sql, [value])
 
 
 def _time_function(
     name: str, call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origin, type_of: TypeOf
 ) -> exp.Expression | None:
     if len(args) == 1 and name == "to_timestamp":
-        return _filled("TRY_CAST(p1 AS TIMESTAMP)", args) if type_of(args[0]) == "VARCHAR" else None
+        return filled("TRY_CAST(p1 AS TIMESTAMP)", args) if type_of(args[0]) == "VARCHAR" else None
     if len(args) != 2:
         raise origin.error(f"function {name!r} takes a value and a format", call, sqlstate="42883")
     pattern = args[1]
     if not isinstance(pattern, exp.Literal) or not pattern.is_string:
         raise origin.unsupported(f"{name} with a format that is not a string", call)
+    if name == "to_char":
+        return _to_char(call, args[0], pattern, origin, type_of(args[0]))
     strftime = strftime_format(pattern.name)
     if strftime is None:
         hint = "patterns: YYYY MM DD HH24 HH12 MI SS MS US AM DDD IW Mon Dy FMMonth FMDay"
         raise origin.unsupported(f"the format {pattern.name!r}", call, hint=hint)
     quoted = exp.Literal.string(strftime)
-    if name == "to_char":
-        type_ = type_of(args[0])
-        if not type_.startswith(("TIMESTAMP", "DATE")):
-            raise origin.unsupported(f"to_char of {type_}", call, hint="cast the value to VARCHAR")
-        return function("strftime", args[0], quoted, like=call)
-    parsed = function("try_strptime", args[0], quoted, like=call)
+    parsed = function("strptime", args[0], quoted, like=call)
     if name == "to_date":
         return exp.Cast(this=parsed, to=exp.DataType.build("DATE"))
     return exp.AtTimeZone(this=parsed, zone=exp.Literal.string("UTC"))
-
-
-@functools.cache
-def _template(sql: str) -> exp.Expr:
-    return sqlglot.parse_one(sql, read="duckdb")
-
-
-def _filled(template: str, args: Sequence[exp.Expression]) -> exp.Expression:
-    tree = _template(template).copy()
-    for place in [c for c in tree.find_all(exp.Column) if _PLACE.fullmatch(c.name)]:
-        place.replace(exp.paren(args[int(place.name.removeprefix("p")) - 1].copy()))
-    return tree  # type: ignore[return-value]

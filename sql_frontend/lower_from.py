@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from planner.logical import Join, JoinKind, LogicalNode, Unnest, schema_of
+from sabot.errors import SqlError
 from sql_frontend import build
 from sql_frontend.clock import CLOCK_HINT, calls_clock, clock_conditions
+from sql_frontend.functions import matches
 from sql_frontend.join_conditions import (
     check_temporal,
     equality,
@@ -19,15 +21,17 @@ from sql_frontend.join_conditions import (
     outer_equality,
     outer_joined,
 )
-from sql_frontend.lower_windows import table_function
+from sql_frontend.lower_windows import TABLE_FUNCTIONS, table_function
 from sql_frontend.origin import Origin
+from sql_frontend.pg_library import ROWS
 from sql_frontend.resolver import Resolver
 from sql_frontend.scope import Bound, Column, Correlation, RelationInScope, Scope, folded, matching
 from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
 
 _TABLE_ARGS = frozenset({"this", "alias", "db", "catalog", "version", "joins"})
+_NEST_HINT = "join with the query around in WHERE"
 _JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
-_SERIES = ("generate_series", "range", "unnest")
+_SERIES = frozenset(["generate_series", "range", "unnest"]) | ROWS
 
 
 @dataclass
@@ -84,7 +88,13 @@ class FromLowering:
 
     def query(self, tree: exp.Expr) -> Bound:
         """Lower a query that sees nothing of this one."""
-        return self.nested(tree, None)
+        try:
+            return self.nested(tree, None)
+        except SqlError as error:
+            if self.outer is None or error.sqlstate not in ("42703", "42P01"):
+                raise
+            what = "a column of the query around in a subquery of FROM"
+            raise self.origin.unsupported(what, tree, hint=_NEST_HINT) from error
 
     def lower(self, select: exp.Select) -> tuple[LogicalNode, Scope]:
         """Return the rows that FROM and WHERE leave, and the names they go by."""
@@ -100,7 +110,7 @@ class FromLowering:
         semi, clocked = [], self.clocked
         if (where := select.args.get("where")) is not None:
             for part in _written_conjuncts(where.this):
-                if calls_clock(part):
+                if calls_clock(part) and not self.origin.once:
                     clocked += self._clocked(part, scope, not_in="WHERE")
                     continue
                 condition = self.subqueries.semi(part)
@@ -161,10 +171,11 @@ class FromLowering:
         seen = [item for group in groups for item in group.items]
         source = join.this
         if isinstance(source, (exp.Lateral, exp.Unnest)) or _series(source):
-            if comma:
-                groups = [_Group(seen, [p for group in groups for p in group.pool])]
+            # it may read all that stands before it
+            lateral = comma or any(group.lateral for group in groups)
+            groups = [_Group(seen, [p for group in groups for p in group.pool])]
             beside = self._beside(join, groups[-1], scope, outer=side == "LEFT")
-            return [*groups[:-1], replace(beside, lateral=comma or groups[-1].lateral)]
+            return [*groups[:-1], replace(beside, lateral=lateral)]
         temporal = source.args.get("version") is not None
         if temporal:
             check_temporal(join, side, kind, method, comma=comma, origin=self.origin)
@@ -182,11 +193,15 @@ class FromLowering:
             last = merged[-1][1]
             pool[-1] = exp.GTE(this=last.this, expression=last.expression)
         on = _written_conjuncts(join.args["on"]) if join.args.get("on") is not None else []
+        # what commas part is not seen
+        inside = {f for i in (*group.items, item) for f in i.fields}
+        around = replace(scope, relations=[r for r in scope.relations if all(c.field in inside for c in r.columns)])
+        plain = not side and kind not in ("SEMI", "ANTI") and not temporal and method != "ASOF"
         for part in on:
-            if calls_clock(part) and not side and kind not in ("SEMI", "ANTI") and not temporal and method != "ASOF":
-                self.clocked += self._clocked(part, scope, not_in="JOIN ... ON")
+            if calls_clock(part) and plain and not self.origin.once:
+                self.clocked += self._clocked(part, around, not_in="JOIN ... ON")
             else:
-                pool += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(part))
+                pool += build.conjuncts(Resolver(around, not_in="JOIN ... ON")(part))
         by_time = temporal or method == "ASOF"
         if not side and kind not in ("SEMI", "ANTI") and not by_time:
             return [*groups[:-1], replace(group, items=[*group.items, item], pool=[*group.pool, *pool])]
@@ -316,6 +331,11 @@ class FromLowering:
         called_name = "unnest" if isinstance(source, exp.Unnest) else source.this.name.lower()
         calls = source.expressions if isinstance(source, exp.Unnest) else [source.this]
         lists = [Resolver(scope, not_in="FROM")(c) for c in calls]
+        if called_name not in _SERIES:
+            # a function that gives one value gives one row
+            lists = [exp.Array(expressions=[value]) for value in lists]
+        elif called_name == "regexp_matches":
+            lists = [matches(call, [Resolver(scope, not_in="FROM")(a) for a in call.expressions]) for call in calls]
         if any(is_outer(e) for e in lists):
             raise self.origin.unsupported("a column of the query around in a function of FROM", source)
         taken = [f.name for f in schema_of(left)]
@@ -530,7 +550,7 @@ _TABLE_EXTRAS = {
 def _series(source: exp.Expr) -> bool:
     """Whether an item of FROM is a function that gives rows."""
     call = source.this if isinstance(source, exp.Table) else None
-    return isinstance(call, exp.Anonymous) and call.name.lower() in _SERIES
+    return isinstance(call, exp.Anonymous) and call.name.lower() not in TABLE_FUNCTIONS
 
 
 def _written_conjuncts(node: exp.Expr) -> list[exp.Expr]:

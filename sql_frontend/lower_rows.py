@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import duckdb
 from sqlglot import exp
@@ -12,8 +14,8 @@ from sql_frontend import build
 from sql_frontend.calls import Sort, WindowUse, call_type
 from sql_frontend.duck import constant
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import WINDOW
-from sql_frontend.scope import Bound, folded, matching
+from sql_frontend.resolver import WINDOW, Resolver
+from sql_frontend.scope import Bound, Scope, Tail, folded, matching
 
 
 def with_windows(
@@ -123,6 +125,16 @@ def cut(
     return build.filtered(node, conditions, origin)
 
 
+def written_last(
+    node: LogicalNode, query: exp.Expr, order: Sequence[OrderBy], origin: Origin
+) -> tuple[LogicalNode, Tail]:
+    """Return the rows and what is left for the end of a query that is answered once; WITH TIES cuts the rows here."""
+    limit, ties, offset = limits(query, origin)
+    if ties:
+        return cut(node, query, (), order, origin), Tail(tuple(order))
+    return node, Tail(tuple(order), limit, offset)
+
+
 def limits(query: exp.Expr, origin: Origin) -> tuple[int | None, bool, int]:
     """Return LIMIT (None: all rows), whether ties stay, and OFFSET."""
     limit, ties = None, False
@@ -146,20 +158,34 @@ def limits(query: exp.Expr, origin: Origin) -> tuple[int | None, bool, int]:
 def _count(node: exp.Expr, what: str, origin: Origin) -> int | None:
     if isinstance(node, exp.Null) or (isinstance(node, exp.Var) and node.name.upper() == "ALL"):
         return None
-    try:
-        value = constant(node.sql("duckdb")) if not any(node.find_all(exp.Column, exp.Query)) else None
-    except duckdb.Error:
-        value = None
+    value: object = -1
+    if not any(node.find_all(exp.Column, exp.Query, exp.AggFunc, exp.Window)):
+        resolved = Resolver(Scope(origin), not_in=what)(node)
+        with contextlib.suppress(duckdb.Error):
+            if isinstance(resolved, exp.Literal) and resolved.is_string and not resolved.name.strip().isdigit():
+                raise origin.error(f"{what} needs a whole number, zero or above", node, sqlstate="22P02")
+            whole = "DECIMAL(38,10)"
+            value = constant(f"CAST(CAST({resolved.sql('duckdb')} AS {whole}) AS BIGINT)")
+    if value is None:
+        return None
     if not isinstance(value, int) or value < 0:
         raise origin.error(f"{what} needs a whole number, zero or above", node, sqlstate="2201W")
     return value
 
 
-def limited(query: exp.Expr, bound: Bound, origin: Origin) -> Bound:
+def limited(query: exp.Expr, bound: Bound, origin: Origin, *, outermost: bool = False) -> Bound:
     """Apply ORDER BY, LIMIT and OFFSET that stand after a set operation or a query in parentheses."""
     order = query.args.get("order")
     sorts = [output_order(o, bound, origin) for o in order.expressions] if order is not None else []
+    if outermost and origin.once:
+        if bound.tail != Tail():
+            raise origin.unsupported("ORDER BY or LIMIT twice", query)
+        node, tail = written_last(bound.node, query, sorts, origin)
+        fields = [f.name for f in schema_of(bound.node)]
+        return replace(bound, node=build.project(node, [(f, build.column(f)) for f in fields], origin), tail=tail)
     if query.args.get("limit") is None and query.args.get("offset") is None:
+        if sorts and origin.once:
+            raise origin.unsupported("ORDER BY of a subquery without LIMIT", query)
         return bound
     if bound.correlated:
         raise origin.unsupported("LIMIT around a correlated subquery", query)

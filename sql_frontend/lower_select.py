@@ -9,13 +9,16 @@ from sqlglot import exp
 from planner.logical import LogicalNode, OrderBy, Unnest, schema_of
 from sql_frontend import build
 from sql_frontend.calls import AGGREGATES, Aggregation, WindowUse
+from sql_frontend.functions import function, matches
 from sql_frontend.lower_aggregates import LIST, UNNAMED, Item, aggregated
-from sql_frontend.lower_rows import cut, in_place, numbered, rewritten, with_windows
+from sql_frontend.lower_rows import cut, in_place, numbered, rewritten, with_windows, written_last
 from sql_frontend.origin import Origin
+from sql_frontend.pg_library import ROWS
 from sql_frontend.resolver import PLACEHOLDER, Resolver
-from sql_frontend.scope import OUTER, Bound, Column, Pending, Scope, folded, matching
+from sql_frontend.scope import OUTER, Bound, Column, Pending, Scope, Tail, folded, matching
 from sql_frontend.subqueries import attached, is_outer, keyed
 
+_GIVES_ROWS = ROWS | {"generate_series", "range"}
 _HANDLED = frozenset(
     {"expressions", "from_", "joins", "where", "group", "having", "distinct", "with_"}
     | {"order", "limit", "offset", "qualify", "windows"}
@@ -53,16 +56,20 @@ def check_clauses(query: exp.Expr, handled: frozenset[str], origin: Origin) -> N
         raise origin.unsupported(what, at if isinstance(at, exp.Expr) else query, hint=hint)
 
 
-def lower_select(select: exp.Select, node: LogicalNode, scope: Scope) -> Bound:
-    """Return the plan of a SELECT over the rows `node` that its FROM and WHERE leave."""
-    return _Select(select, scope).lower(node)
+def lower_select(select: exp.Select, node: LogicalNode, scope: Scope, *, outermost: bool = False) -> Bound:
+    """Return the plan of a SELECT over the rows `node` that its FROM and WHERE leave.
+
+    The `outermost` one of a query that is answered once leaves its ORDER BY and LIMIT to be written at the end.
+    """
+    return _Select(select, scope, outermost=outermost and scope.origin.once).lower(node)
 
 
 class _Select:
     """One SELECT on its way: its list and all that is said of it, rewritten step by step as its rows are made."""
 
-    def __init__(self, select: exp.Select, scope: Scope) -> None:
+    def __init__(self, select: exp.Select, scope: Scope, *, outermost: bool = False) -> None:
         self.select, self.scope, self.origin = select, scope, scope.origin
+        self.outermost = outermost
         check_clauses(select, _HANDLED, self.origin)
         scope.windows = {folded(w.this): w for w in select.args.get("windows") or ()}
         self.calls: list[Aggregation] = []
@@ -124,7 +131,12 @@ class _Select:
             node = build.filtered(node, [first], self.origin)
         if (keys or beside) and self.read and _limits(self.select):
             raise self.origin.unsupported("LIMIT in a subquery correlated by anything but an equality", self.select)
-        node = cut(node, self.select, keys, order, self.origin)
+        tail = Tail()
+        if self.outermost:
+            node, tail = written_last(node, self.select, order, self.origin)
+            beside += [o.field for o in order if o.field not in (*visible, *beside)]
+        else:
+            node = cut(node, self.select, keys, order, self.origin)
         node = self._only(node, [*visible, *beside])
         types = build.types_by_field(node)
         # in a UNION a bare NULL takes the type of the others
@@ -137,7 +149,7 @@ class _Select:
         one_row = aggregated and group is None and self.having is None and not keys and not _limits(self.select)
         one_row = one_row and not self.lists and self.qualify is None
         columns = tuple(Column(n, f, types[f]) for n, f in zip(names, visible, strict=True))
-        return Bound(node, columns, pairs, residual, empty, one_row)
+        return Bound(node, columns, pairs, residual, empty, one_row, tail=tail)
 
     def _visible(self) -> list[Item]:
         """The select list; functions that give rows are taken out of it and stand for a column each."""
@@ -152,11 +164,16 @@ class _Select:
         """Return the column that ``unnest(list)`` or ``generate_series(...)`` at the top of an item becomes."""
         if isinstance(node, (exp.Explode, exp.Unnest)):
             inner = node.this if isinstance(node, exp.Explode) else node.expressions[0]
-        elif isinstance(node, exp.Anonymous) and node.name.lower() == "generate_series":
+        elif isinstance(node, exp.Anonymous) and node.name.lower() in _GIVES_ROWS:
             inner = node
         else:
             return None
-        value = self.resolver(inner)
+        if isinstance(inner, exp.Anonymous) and inner.name.lower() == "regexp_matches":
+            value = matches(inner, [self.resolver(a) for a in inner.expressions])
+            if inner is not node:
+                value = function("flatten", value)
+        else:
+            value = self.resolver(inner)
         type_ = self.resolver.type_of(value)
         if not type_.endswith("[]"):
             raise self.origin.error(f"unnest needs a list, this is {type_}", node, sqlstate="42804")
@@ -187,8 +204,10 @@ class _Select:
         return self.resolver(node)
 
     def _order(self, order: exp.Expr | None) -> list[tuple[int, bool, bool]]:
-        if order is None or not (_limits(self.select) or self.on):
+        if order is None or not (_limits(self.select) or self.on or self.outermost):
             # a view has no order
+            if order is not None and self.origin.once:
+                raise self.origin.unsupported("ORDER BY of a subquery without LIMIT", order)
             return []
         found = []
         for ordered in order.expressions:
@@ -228,6 +247,9 @@ class _Select:
         """Put the aggregate in, and rewrite everything above it."""
         resolver_sets = _grouping_sets(group, self.select, self.items[: self.width], self.scope) if group else [[]]
         correlated = [self.items[i].expression for i in self.keys]
+        if any(is_outer(key) for s in resolver_sets for key in s):
+            what = "a column of the query around in GROUP BY"
+            raise self.origin.unsupported(what, self.select, hint="join with the query in FROM instead")
         sets = [[*correlated, *s] for s in resolver_sets]
         inside = [e for s in sets for e in s]
         inside += [e for c in self.calls for e in (*c.arguments, *([c.condition] if c.condition is not None else []))]
@@ -289,7 +311,8 @@ class _Select:
             name = item.name
             if i < self.width:
                 # of two columns without a name of their own the second gets a number, as two counts would clash
-                name = item.name if item.explicit else build.fresh(item.name, names)
+                plain = item.explicit or self.outermost
+                name = item.name if plain else build.fresh(item.name, names)
                 names.append(name)
             field = build.fresh(name, taken_fields)
             taken_fields.append(field)
@@ -346,12 +369,16 @@ def _star(columns: Sequence[Column], excluded: Sequence[exp.Expr], scope: Scope)
     left_out: set[str] = set()
     for name in excluded:
         identifier = name.this if isinstance(name, exp.Column) else name
-        found = matching(folded(identifier), columns)
+        among = columns
+        if isinstance(name, exp.Column) and name.args.get("table") is not None:
+            relation = scope.relation(folded(name.args["table"]))
+            among = relation.columns if relation is not None else ()
+        found = matching(folded(identifier), among)
         if not found:
             msg = f"column {folded(identifier)!r} does not exist"
             raise scope.origin.error(msg, name, sqlstate="42703")
-        left_out |= {c.name for c in found}
-    return [Item(c.name, build.column(c.field), explicit=True) for c in columns if c.name not in left_out]
+        left_out |= {c.field for c in found}
+    return [Item(c.name, build.column(c.field), explicit=True) for c in columns if c.field not in left_out]
 
 
 def _relation_star(node: exp.Column, resolver: Resolver) -> list[Item]:

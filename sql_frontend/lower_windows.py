@@ -21,6 +21,7 @@ _ARGS = {
     "session": ("data", "timecol", "key", "size"),
     "gap_fill": ("data", "timecol", "size"),
 }
+TABLE_FUNCTIONS = frozenset(_ARGS)
 _SHOWN = {
     "tumble": "TUMBLE(relation, time column, size)",
     "hop": "HOP(relation, time column, slide, size)",

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from sqlglot import exp
 
 from sabot.errors import Span, SqlError
+from sql_frontend.catalog import FunctionDefinition
 
 _CALL_BEFORE = re.compile(r"\w+\s*\(\s*(?:distinct\s+)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The text that errors show, and where in it the query starts."""
+    """The text that errors show, and where in it the query starts.
+
+    `once`: the query is answered once, as it stands (a SELECT): what fails is an error, and it may read the clock. Else
+    its answer is kept up (a view): what fails is NULL there.
+    """
 
     text: str
     offset: int = 0
+    once: bool = False
+    lookup: Callable[[str], object] | None = field(default=None, compare=False)
+    """Finds functions that users made."""
+    inside: tuple[str, ...] = ()
+    """Functions whose bodies this is in, the outermost first."""
+    python: list[FunctionDefinition] = field(default_factory=list, compare=False)
+    """Collects the Python functions that are called."""
 
     def span(self, node: exp.Expr | None) -> Span:
         """Return where `node` stands; of a node without a place (a literal), where its parent does.

@@ -58,6 +58,7 @@ _SHOWN = (
     "VIEWS",
     "MATERIALIZED VIEWS",
     "SINKS",
+    "FUNCTIONS",
     "JOBS",
     "AGENTS",
     "ALL",
@@ -210,22 +211,32 @@ def _drop(cur: Cursor, span: Span) -> Drop:
     if cur.accept("MATERIALIZED", "VIEW"):
         kind = "materialized view"
     else:
-        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK", "JOB"})
+        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK", "JOB", "FUNCTION"})
         if word is None:
             item = cur.peek()
             if item is None:
                 raise cur.unexpected("what to drop")
-            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB")
+            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB", "FUNCTION")
             hint = nearest(item.value, known) or "one can drop " + ", ".join(known)
             raise cur.error(f"cannot drop {item.value!r}", span=here, hint=hint)
         kind = word.lower()
     if_exists = cur.accept("IF", "EXISTS")
-    names = [cur.relation_name(f"the name of the {kind}")]
+    names = [_dropped_name(cur, kind)]
     while cur.accept_symbol(","):
-        names.append(cur.relation_name(f"the name of the {kind}"))
+        names.append(_dropped_name(cur, kind))
     cascade = cur.accept_one({"CASCADE", "RESTRICT"}) == "CASCADE"
     cur.finish()
     return Drop(kind, tuple(names), if_exists, cascade, cur.text, span)
+
+
+def _dropped_name(cur: Cursor, kind: str) -> str:
+    name = cur.relation_name(f"the name of the {kind}")
+    if kind == "function" and cur.accept_symbol("("):
+        # there is one function of a name, so that its parameters say nothing
+        while not cur.at_symbol(")") and cur.peek() is not None:
+            cur.at += 1
+        cur.expect_symbol(")")
+    return name
 
 
 def _show(cur: Cursor, span: Span) -> Show:

@@ -23,8 +23,10 @@ from sql_frontend.clauses import (
 )
 from sql_frontend.cursor import Cursor, nearest
 from sql_frontend.duck import first_line, try_statement
+from sql_frontend.parse_function import parse_function
 from sql_frontend.split import LexemeKind
 from sql_frontend.statements import (
+    CreateFunction,
     CreateJob,
     CreateSink,
     CreateSource,
@@ -34,8 +36,8 @@ from sql_frontend.statements import (
     WatermarkClause,
 )
 
-_KINDS = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB")
-CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob
+_KINDS = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB", "FUNCTION")
+CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob | CreateFunction
 _Options = tuple[tuple[str, str], ...]
 _Spans = tuple[tuple[str, Span], ...]
 
@@ -57,8 +59,10 @@ def parse_create(cur: Cursor, span: Span) -> CreateStatement:
         return _view(cur, span, materialized=True, or_replace=False)
     if cur.accept("VIEW"):
         return _view(cur, span, materialized=False, or_replace=or_replace)
+    if cur.accept("FUNCTION"):
+        return parse_function(cur, span, or_replace=or_replace)
     if or_replace:
-        raise cur.error("OR REPLACE is for views", span=here, sqlstate="0A000")
+        raise cur.error("OR REPLACE is for views and functions", span=here, sqlstate="0A000")
     if cur.accept("SOURCE"):
         return _source(cur, span)
     if cur.accept("TABLE"):

@@ -32,12 +32,15 @@ def parse_insert(cur: Cursor, span: Span) -> Insert:
     first = cur.at
     _step_to(cur, ("RETURNING",), ("ON", "CONFLICT"))
     query = rewritten(cur.text, cur.items[first : cur.at])
+    written = cur.text[starts.start : cur.items[cur.at - 1].end]
     conflict = _on_conflict(cur) if cur.at_words("ON", "CONFLICT") else None
     returning = _returning(cur)
     cur.finish()
     ignores = "ignore" if conflict == "ignore" else None
     changes = conflict if isinstance(conflict, ConflictUpdate) else None
-    return Insert(table, tuple(columns), cur.text, cur.text, span, query, starts.start, ignores, returning, changes)
+    return Insert(
+        table, tuple(columns), cur.text, cur.text, span, query, starts.start, ignores, returning, changes, written
+    )
 
 
 def parse_update(cur: Cursor, span: Span) -> Update:

@@ -22,14 +22,20 @@ from sql_frontend.calls import (
     called,
     taken_apart,
 )
+from sql_frontend.casts import cast, literal_text
+from sql_frontend.catalog import FunctionDefinition
 from sql_frontend.clock import CLOCK_HINT, clock_call
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
-from sql_frontend.functions import check_callable, function, non_zero, substring, translate
+from sql_frontend.functions import check_callable, function, translate
+from sql_frontend.numeric import divided, multiplied
+from sql_frontend.operators import POWER, by_place, concatenated, contains, has_keys, subscripted, subtracted
 from sql_frontend.origin import Origin
 from sql_frontend.query_tokens import GAP, MARK
 from sql_frontend.scope import OUTER, Scope, folded, schema_of_scope, struct_member
+from sql_frontend.templates import filled
 from sql_frontend.types import data_type_text
+from sql_frontend.user_functions import called as called_by_user
 
 _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.Literal,
@@ -52,12 +58,8 @@ _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.Like,
     exp.ILike,
     exp.SimilarTo,
-    exp.RegexpLike,
-    exp.RegexpILike,
     exp.Add,
-    exp.Sub,
-    exp.Mul,
-    exp.Pow,
+    exp.Mod,
     exp.Neg,
     exp.BitwiseAnd,
     exp.BitwiseOr,
@@ -65,16 +67,13 @@ _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.BitwiseNot,
     exp.BitwiseLeftShift,
     exp.BitwiseRightShift,
-    exp.DPipe,
     exp.Concat,
     exp.Case,
     exp.If,
     exp.Coalesce,
     exp.Nullif,
     exp.Array,
-    exp.Bracket,
-    exp.Slice,
-    exp.Tuple,
+    exp.Escape,
     exp.AtTimeZone,
     exp.StrPosition,
     exp.Trim,
@@ -105,6 +104,25 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.Explode: ("UNNEST", None),
     exp.Any: ("ANY", "value = ANY(array) works"),
     exp.All: ("ALL", "value = ANY(array) works"),
+}
+
+
+_CONTAINS = (exp.ArrayContainsAll, exp.ArrayContainedBy)
+_KEYS: dict[type[exp.Expr], str] = {
+    exp.JSONBContainsTopKey: "list_contains({}, p2)",
+    exp.JSONBContainsAnyTopKeys: "list_has_any({}, p2)",
+    exp.JSONBContainsAllTopKeys: "list_has_all({}, p2)",
+}
+_CLOCKS: dict[type[exp.Expr], str] = {
+    exp.CurrentTimestamp: "now",
+    exp.CurrentDate: "",
+    exp.CurrentTime: "",
+    exp.Localtimestamp: "",
+}
+_LOCAL_CLOCKS: dict[type[exp.Expr], str] = {
+    exp.CurrentDate: "CAST(now() AS DATE)",
+    exp.CurrentTime: "CAST(CAST(now() AS TIMESTAMP) AS TIME)",
+    exp.Localtimestamp: "CAST(now() AS TIMESTAMP)",
 }
 
 
@@ -192,22 +210,72 @@ class Resolver:
         if isinstance(node, exp.Anonymous) and node.name.lower() in WINDOW_ONLY:
             raise self.origin.error(f"window function {node.name.lower()!r} needs OVER", node, sqlstate="42809")
         if isinstance(node, exp.Anonymous):
+            if node.name.lower() == "row":
+                return self._row(node)
+            made = self.origin.lookup(node.name.lower()) if self.origin.lookup is not None else None
+            if isinstance(made, FunctionDefinition):
+                if made.language == "python" and made not in self.origin.python:
+                    self.origin.python.append(made)
+                return called_by_user(made, [self(a) for a in node.expressions], node, self)
             check_callable(node, self.origin)
-            args = [self(a) for a in node.expressions]
+            args = [
+                exp.Kwarg(this=a.this, expression=self(a.expression)) if isinstance(a, exp.Kwarg) else self(a)
+                for a in node.expressions
+            ]
             return translate(node, args, self.origin, self.type_of)
         if isinstance(node, exp.Cast):
             return self._cast(node)
         if isinstance(node, exp.Div):
-            # neither `typed` nor `safe`: DuckDB's own division, which truncates integers (integer_division is on)
-            return exp.Div(this=self(node.this), expression=non_zero(self(node.expression)))
-        if isinstance(node, exp.Mod):
-            return exp.Mod(this=self(node.this), expression=non_zero(self(node.expression)))
+            return divided(self(node.this), self(node.expression), self.type_of)
+        if isinstance(node, exp.Mul):
+            return multiplied(self(node.this), self(node.expression), self.type_of)
+        if isinstance(node, exp.DPipe):
+            return concatenated(self(node.this), self(node.expression), node, self.origin, self.type_of)
+        if isinstance(node, exp.Sub):
+            return subtracted(self(node.this), self(node.expression), self.type_of, once=self.origin.once)
+        if isinstance(node, exp.Pow):
+            return filled(POWER, [self._number(self(node.this)), self._number(self(node.expression))])
+        if isinstance(node, exp.Bracket):
+            return subscripted(
+                node, self(node.this), [self._index(e) for e in node.expressions], self.origin, self.type_of
+            )
+        if isinstance(node, exp.Array) and not node.expressions:
+            raise self.origin.error("an empty array has no type", node, hint="write ARRAY[]::INT[]", sqlstate="42P18")
+        if isinstance(node, (exp.Tuple, exp.Struct)):
+            return self._row(node)
+        if isinstance(node, exp.Collate):
+            return self._collate(node)
+        if type(node) in _CONTAINS:
+            left, right = self(node.this), self(node.expression)
+            if isinstance(node, exp.ArrayContainedBy):
+                left, right = right, left
+            return contains(left, right, self.type_of)
+        if isinstance(node, exp.ArrayOverlaps):
+            return function("list_has_any", self(node.this), self(node.expression))
+        if type(node) in _KEYS:
+            return has_keys(self(node.this), self(node.expression), _KEYS[type(node)])
+        if isinstance(node, exp.Sqrt):
+            return translate(exp.Anonymous(this="sqrt"), [self(node.this)], self.origin, self.type_of)
+        if isinstance(node, exp.Overlay):
+            parts = [
+                self(node.args[k]) for k in ("this", "expression", "from_", "for_") if node.args.get(k) is not None
+            ]
+            return translate(exp.Anonymous(this="overlay"), parts, self.origin, self.type_of)
+        if type(node) in (exp.RegexpLike, exp.RegexpILike):
+            value, pattern = self(node.this), self(node.expression)
+            if self.type_of(value) not in ("VARCHAR", "NULL"):
+                value = cast(value, self.type_of(value), "VARCHAR")
+            return filled(
+                "regexp_matches(p1, p2)" if type(node) is exp.RegexpLike else "regexp_matches(p1, p2, 'i')",
+                [value, pattern],
+            )
         if isinstance(node, (exp.JSONBExtract, exp.JSONBExtractScalar)):
             return self._json(node)
         if isinstance(node, exp.Substring):
             length = node.args.get("length")
             start = node.args.get("start") or exp.Literal.number(1)
-            return substring(self(node.this), self(start), self(length) if length else None, like=node)
+            parts = [self(node.this), self(start), *([self(length)] if length else [])]
+            return translate(exp.Anonymous(this="substring"), parts, self.origin, self.type_of)
         if isinstance(node, exp.Extract):
             return self._extract(node)
         if isinstance(node, exp.Interval):
@@ -220,9 +288,14 @@ class Resolver:
                 raise self.origin.unsupported("IN (SELECT ...)", node, hint=_SUBQUERY_HINT)
             if not node.expressions:
                 raise self.origin.error("IN needs a value in its list", node)
-            return exp.In(this=self(node.this), expressions=[self(e) for e in node.expressions])
+            return exp.In(this=by_place(self(node.this)), expressions=[by_place(self(e)) for e in node.expressions])
         if isinstance(node, exp.EQ) and isinstance(node.right, exp.Any):
-            return function("list_contains", self(node.right.this.unnest()), self(node.left))
+            return function("list_contains", self._list(node.right.this.unnest(), node.left), self(node.left))
+        if isinstance(node, exp.NEQ) and (every := _all_of(node.right)) is not None:
+            inside = function("list_contains", self._list(every, node.left), self(node.left))
+            return exp.Not(this=exp.paren(inside))
+        if self.origin.once and kind in _CLOCKS:
+            return function(_CLOCKS[kind], like=node) if _CLOCKS[kind] else filled(_LOCAL_CLOCKS[kind], [])
         if kind in _UNSUPPORTED:
             what, hint = _UNSUPPORTED[kind]
             raise self.origin.unsupported(what, node, hint=hint)
@@ -235,6 +308,10 @@ class Resolver:
             if isinstance(child, (exp.Var, exp.DataType)):
                 continue
             child.replace(self(child))
+        if isinstance(copy, (exp.Predicate, exp.Tuple)):
+            # rows are compared by place
+            for child in list(copy.iter_expressions()):
+                child.replace(by_place(child))
         return copy  # type: ignore[return-value]
 
     def type_of(self, resolved: exp.Expression) -> str:
@@ -443,16 +520,65 @@ class Resolver:
     def _cast(self, node: exp.Cast) -> exp.Expression:
         text = data_type_text(node.to, span=self.origin.span(node), text=self.origin.text)
         to = exp.DataType(this=exp.DType.USERDEFINED, kind=text)
+        if isinstance(node.this.unnest(), exp.Array) and not node.this.unnest().expressions:
+            return exp.Cast(this=node.this.copy(), to=to)
         value = self(node.this)
         if isinstance(value, exp.Literal):
-            cast = exp.Cast(this=value, to=to)
+            return self.cast_literal(value, text, node)
+        return cast(value, self.type_of(value), text)
+
+    def cast_literal(self, value: exp.Expression, type_: str, node: exp.Expr) -> exp.Expression:
+        """Return a literal as a constant of DuckDB type `type_`; SqlError (22P02) at `node` if it is none."""
+        if value.is_string:
             try:
-                constant(f"({cast.sql('duckdb')}) IS NULL")
-            except duckdb.Error as error:
-                raise self.origin.error(first_line(error), node, sqlstate="22P02") from error
-            return cast
-        # what does not cast is NULL, not an error for the whole batch
-        return exp.TryCast(this=value, to=to)
+                written = literal_text(value.name, type_)
+            except ValueError as error:
+                raise self.origin.error(str(error), node, sqlstate="22P02") from error
+            value = exp.Literal.string(written) if written is not None else value
+        made = exp.Cast(this=value, to=exp.DataType(this=exp.DType.USERDEFINED, kind=type_))
+        try:
+            constant(f"({made.sql('duckdb')}) IS NULL")
+        except duckdb.Error as error:
+            raise self.origin.error(first_line(error), node, sqlstate="22P02") from error
+        return made
+
+    def _list(self, node: exp.Expr, like: exp.Expr) -> exp.Expression:
+        value = self(node)
+        if isinstance(value, exp.Literal) and value.is_string:
+            return self.cast_literal(value, f"{self.type_of(self(like))}[]", node)
+        return value
+
+    def _number(self, value: exp.Expression) -> exp.Expression:
+        """A string without a type is a number where one is needed."""
+        is_text = isinstance(value, exp.Literal) and value.is_string
+        return self.cast_literal(value, "DOUBLE", value) if is_text else value
+
+    def _index(self, node: exp.Expr) -> exp.Expression:
+        if isinstance(node, exp.Slice):
+            low, high = node.args.get("this"), node.args.get("expression")
+            return exp.Slice(this=self(low) if low else None, expression=self(high) if high else None)
+        return self(node)
+
+    def _row(self, node: exp.Expr) -> exp.Expression:
+        """``(a, b)``, ``ROW(a, b)``: a struct of f1, f2; ``{'a': 1}`` one of its names."""
+        parts = []
+        for i, item in enumerate(node.expressions):
+            named = isinstance(item, exp.PropertyEQ)
+            name = item.this.name if named else f"f{i + 1}"
+            value = self(item.expression if named else item)
+            parts.append(exp.PropertyEQ(this=exp.to_identifier(name, quoted=True), expression=value))
+        return exp.Struct(expressions=parts)
+
+    def _collate(self, node: exp.Collate) -> exp.Expression:
+        """Text is compared by its bytes, which is what ``"C"`` and ``"POSIX"`` mean."""
+        name = node.expression.name
+        if name not in ("C", "POSIX", "default"):
+            msg = f"collation {name!r} does not exist"
+            raise self.origin.error(msg, node, hint='"C" and "POSIX" are there', sqlstate="42704")
+        value = self(node.this)
+        if self.type_of(value) not in ("VARCHAR", "NULL"):
+            raise self.origin.error("COLLATE is for text", node, sqlstate="42804")
+        return value
 
     def _json(self, node: exp.Expr) -> exp.Expression:
         value = self(node.this)
@@ -497,6 +623,16 @@ class Resolver:
         except duckdb.Error as error:
             raise self.origin.error(first_line(error), node, sqlstate="22007") from error
         return interval
+
+
+def _all_of(node: exp.Expr) -> exp.Expr | None:
+    """Return the list of ``ALL (list)``."""
+    found: exp.Expr | None = None
+    if isinstance(node, exp.All):
+        found = node.this.unnest()
+    elif isinstance(node, exp.Anonymous) and node.name.lower() == "all" and len(node.expressions) == 1:
+        found = node.expressions[0]
+    return found
 
 
 def _json_path(steps: Sequence[str | int]) -> str:

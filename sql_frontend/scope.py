@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlglot import exp
 
-from planner.logical import LogicalNode, schema_of
+from planner.logical import LogicalNode, OrderBy, schema_of
 from sabot.errors import SqlError
 from sabot.schema import Field, Schema, struct_fields
 from sql_frontend.cursor import nearest
@@ -33,6 +33,15 @@ OUTER = "\x02"
 
 
 @dataclass(frozen=True)
+class Tail:
+    """What stands at the end of a query that is answered once: ORDER BY, LIMIT and OFFSET."""
+
+    order: tuple[OrderBy, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+
+@dataclass(frozen=True)
 class Bound:
     """A query that is lowered: its plan, and its columns in order.
 
@@ -48,6 +57,7 @@ class Bound:
     empty: tuple[exp.Expression, ...] | None = None
     one_row: bool = False
     notices: tuple[str, ...] = ()
+    tail: Tail = Tail()
 
 
 @dataclass(frozen=True)

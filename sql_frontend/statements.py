@@ -111,8 +111,30 @@ class CreateJob:
 
 
 @dataclass(frozen=True)
+class CreateFunction:
+    """CREATE [OR REPLACE] FUNCTION [IF NOT EXISTS] name (parameters) RETURNS type LANGUAGE SQL | PYTHON AS body.
+
+    Types are DuckDB's. A parameter without a name is ``$1``, ``$2``, ... The body stands at `body_at` in the text.
+    `strict`: NULL among the arguments gives NULL. `vectorized`: Python is given Arrow arrays, not one row's values.
+    """
+
+    name: str
+    parameters: tuple[Field, ...]
+    returns: str
+    language: str
+    body: str
+    body_at: int
+    or_replace: bool
+    if_not_exists: bool
+    vectorized: bool
+    strict: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
 class Drop:
-    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink, job."""
+    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink, function, job."""
 
     kind: str
     names: tuple[str, ...]
@@ -186,6 +208,8 @@ class Insert:
     """``ignore`` where DO NOTHING was written; otherwise the table says."""
     returning: str | None = None
     conflict: ConflictUpdate | None = None
+    written: str = ""
+    """`query` as the user wrote it."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +314,7 @@ Statement: TypeAlias = (
     | CreateView
     | CreateSink
     | CreateJob
+    | CreateFunction
     | Drop
     | Show
     | Describe

@@ -1,4 +1,4 @@
-"""PostgreSQL's date patterns (``YYYY-MM-DD HH24:MI``) to strftime's."""
+"""PostgreSQL's patterns of to_char: of times (``YYYY-MM-DD HH24:MI``) by strftime, of numbers (``FM9,990.00``)."""
 
 from __future__ import annotations
 
@@ -64,3 +64,103 @@ def strftime_format(pattern: str) -> str | None:
             return None
         out.append(_PATTERNS[upper])
     return "".join(out)
+
+
+_ONLY_SHOWN = {
+    "Q": "CAST(quarter(p1) AS VARCHAR)",
+    "D": "CAST(dayofweek(p1) + 1 AS VARCHAR)",
+    "WW": "lpad(CAST((dayofyear(p1) - 1) // 7 + 1 AS VARCHAR), 2, '0')",
+    "W": "CAST((day(p1) - 1) // 7 + 1 AS VARCHAR)",
+    "CC": "lpad(CAST((year(p1) - 1) // 100 + 1 AS VARCHAR), 2, '0')",
+    "J": "CAST(CAST(julian(p1) AS BIGINT) AS VARCHAR)",
+    "SSSS": "CAST(date_part('hour', p1) * 3600 + date_part('minute', p1) * 60 + date_part('second', p1) AS VARCHAR)",
+    "YYY": "right(strftime(p1, '%Y'), 3)",
+    "Y": "right(strftime(p1, '%Y'), 1)",
+    "A.M.": "CASE WHEN date_part('hour', p1) < 12 THEN 'A.M.' ELSE 'P.M.' END",
+    "P.M.": "CASE WHEN date_part('hour', p1) < 12 THEN 'A.M.' ELSE 'P.M.' END",
+    "OF": "strftime(p1, '%z')",
+    "BC": "CASE WHEN year(p1) > 0 THEN 'AD' ELSE 'BC' END",
+    "AD": "CASE WHEN year(p1) > 0 THEN 'AD' ELSE 'BC' END",
+}
+_SHOWN = re.compile(
+    r'"(?P<quoted>[^"]*)"|(?P<fm>FM)?(?P<name>'
+    + "|".join(re.escape(n) for n in sorted({*_PATTERNS, *_ONLY_SHOWN, "NS"}, key=len, reverse=True))
+    + r")(?P<th>TH|th)?",
+    re.IGNORECASE,
+)
+_NAMES = ("MONTH", "MON", "DAY", "DY")
+
+
+def shown_sql(pattern: str) -> str | None:
+    """Return DuckDB SQL of the text of a time ``p1`` by a pattern of PostgreSQL's; None if a part is unknown."""
+    parts: list[str] = []
+    plain = ""
+    at = 0
+
+    def flush() -> None:
+        nonlocal plain
+        if plain:
+            parts.append(f"strftime(p1, '{plain}')")
+        plain = ""
+
+    while at < len(pattern):
+        match = _SHOWN.match(pattern, at)
+        if match is None:
+            if pattern[at].isalpha():
+                return None
+            plain += {"%": "%%", "'": "''"}.get(pattern[at], pattern[at])
+            at += 1
+            continue
+        at = match.end()
+        if match["quoted"] is not None:
+            plain += match["quoted"].replace("%", "%%").replace("'", "''")
+            continue
+        if match["th"]:
+            return None
+        name, upper = match["name"], match["name"].upper()
+        if upper in _ONLY_SHOWN:
+            flush()
+            parts.append(_ONLY_SHOWN[upper] if name != name.lower() else f"lower({_ONLY_SHOWN[upper]})")
+        elif upper in _NAMES:
+            flush()
+            text = f"strftime(p1, '{_PATTERNS[upper]}')"
+            text = f"upper({text})" if name.isupper() else f"lower({text})" if name.islower() else text
+            padded = upper in _PADDED and not match["fm"]
+            parts.append(f"rpad({text}, {_PADDED[upper]}, ' ')" if padded else text)
+        elif upper in ("AM", "PM"):
+            flush()
+            parts.append("strftime(p1, '%p')" if name.isupper() else "lower(strftime(p1, '%p'))")
+        elif upper == "NS":
+            plain += "%n"
+        else:
+            code = _PATTERNS[upper]
+            short = match["fm"] and code[1] in "mdHIMSj"
+            plain += f"%-{code[1]}" if short else code
+    flush()
+    return " || ".join(parts) if parts else "''"
+
+
+_NUMBER = re.compile(r"(?P<fm>FM)?(?P<whole>[90,]*)(?:\.(?P<fraction>[90]*))?", re.IGNORECASE)
+
+
+def number_sql(pattern: str) -> str | None:
+    """Return the text of a number ``p1`` by a pattern of 9, 0, comma, point and FM; None for any other pattern."""
+    match = _NUMBER.fullmatch(pattern.strip())
+    if match is None:
+        return None
+    whole, fraction = match["whole"], match["fraction"] or ""
+    width = len(whole) + (len(fraction) + 1 if match["fraction"] is not None else 0)
+    body = f"format('{{:{',' if ',' in whole else ''}.{len(fraction)}f}}', abs(CAST(p1 AS DOUBLE)))"
+    if "0" in whole:
+        body = f"lpad({body}, CAST(greatest({width - whole.index('0')}, length({body})) AS INTEGER), '0')"
+    elif fraction:
+        body = f"regexp_replace({body}, '^0\\.', '.')"
+    if match["fm"]:
+        kept = len(fraction.rstrip("9"))
+        if fraction and kept < len(fraction):
+            body = f"regexp_replace({body}, '0{{1,{len(fraction) - kept}}}$', '')"
+        return f"CASE WHEN p1 < 0 THEN '-' ELSE '' END || {body}"
+    signed = f"CASE WHEN p1 < 0 THEN '-' ELSE ' ' END || {body}"
+    return (
+        f"CASE WHEN length({body}) > {width} THEN ' ' || repeat('#', {width}) ELSE lpad({signed}, {width + 1}, ' ') END"
+    )

@@ -156,7 +156,10 @@ class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class BadRecordReport(msgspec.Struct, frozen=True, tag="bad"):
-    """Records that did not decode, at most some hundred a message; `total` of the task with those not shown."""
+    """Records that did not decode, at most some hundred a message; `total` of the task with those not shown.
+
+    `computed`: rows on which an expression failed.
+    """
 
     job_id: str
     attempt: int
@@ -164,6 +167,7 @@ class BadRecordReport(msgspec.Struct, frozen=True, tag="bad"):
     source: str
     records: tuple[tuple[str, bytes, str], ...]
     total: int
+    computed: bool = False
 
 
 class TaskStanding(msgspec.Struct, frozen=True):

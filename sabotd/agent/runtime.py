@@ -34,6 +34,7 @@ from sabotd.connectors.base import BadRecord, SourceReader
 from sabotd.operators.base import Operator
 from sabotd.operators.factory import make_operator
 from sabotd.operators.python import partition_function
+from sabotd.operators.scalar_function import ScalarFunction, TellFailures
 from sabotd.state.duckdb_state import TaskDatabase
 
 log = logging.getLogger("sabot.agent")
@@ -409,6 +410,14 @@ class AgentRuntime:
         operators: list[Operator | SourceDriver] = []
         keeper = self._keeper(command, task)
         try:
+            db.tell_failures = _Failures(command, task, self._report)
+            for function in task.functions:
+                db.define(
+                    function.name,
+                    _scalar_function(function, db.tell_failures),
+                    function.types,
+                    function.returns,
+                )
             for node, schemas in zip(task.nodes, input_schemas(task, edges), strict=True):
                 operators.append(self._make(command, task, node.op, schemas, db, keeper))
             channels = {
@@ -530,6 +539,14 @@ class AgentRuntime:
             task.abort(told.message)
 
 
+def _scalar_function(function: spec.FunctionSpec, tell: TellFailures) -> ScalarFunction:
+    try:
+        return ScalarFunction(function, tell)
+    except Exception as error:
+        text = f"function {function.function!r} cannot be made here: {type(error).__name__}: {error}"
+        raise JobError(text, hint="its packages must be installed where the agents run") from error
+
+
 def _overtaken(command: msg.Deploy | msg.RegisterShuffles, present: _Attempt) -> JobError:
     return JobError(f"attempt {command.attempt} of job {command.job_id!r} was overtaken by {present.attempt}")
 
@@ -538,6 +555,22 @@ def _wrap(error: BaseException) -> SabotError:
     wrapped = JobError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+class _Failures:
+    """Passes rows on which an expression failed to the coordinator; a few of each batch are shown, all counted."""
+
+    def __init__(self, command: msg.Deploy, task: spec.TaskSpec, report: ReportFn) -> None:
+        self._job_id, self._attempt, self._task_id = command.job_id, command.attempt, task.task_id
+        self._report = report
+        self._total = 0
+
+    def __call__(self, source: str, failures: Sequence[tuple[str, bytes, str]], count: int) -> None:
+        self._total += count
+        shown = tuple((place, payload[:4096], reason) for place, payload, reason in failures)
+        self._report(
+            msg.BadRecordReport(self._job_id, self._attempt, self._task_id, source, shown, self._total, computed=True)
+        )
 
 
 class _BadRecords:

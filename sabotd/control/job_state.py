@@ -143,6 +143,8 @@ class JobState:
     _splits: dict[str, tuple[SplitWatermark, ...]] = field(default_factory=dict)
     _fences: dict[int, _Fence] = field(default_factory=dict)
     _figures: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    _undecoded: int = 0
+    _failed_rows: dict[str, int] = field(default_factory=dict)
     _rows_out: dict[str, int] = field(default_factory=dict)
     _late: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -297,7 +299,9 @@ class JobState:
                 if report.epoch == self.epoch:
                     self._done.add(report.task_id)
             case BadRecordReport():
-                pass
+                if report.computed:
+                    self._failed_rows[report.task_id] = report.total
+                    self._count_bad()
             case LateReport():
                 self._late[report.task_id, report.place] = report.total
                 self.late_rows = sum(self._late.values())
@@ -313,10 +317,14 @@ class JobState:
                 return [Failed(report.error)]
         return [*self._advance(now), *self.tick(now)]
 
+    def _count_bad(self) -> None:
+        self.bad_records = self._undecoded + sum(self._failed_rows.values())
+
     def _take_passed(self, report: SourcePassed) -> None:
         self._figures[report.task_id] = (report.rows, report.bytes, report.bad_records)
         rows, sizes, bad = zip(*self._figures.values(), strict=True)
-        self.rows_in, self.bytes_in, self.bad_records = sum(rows), sum(sizes), sum(bad)
+        self.rows_in, self.bytes_in, self._undecoded = sum(rows), sum(sizes), sum(bad)
+        self._count_bad()
         if report.epoch == self.epoch:
             self._passed.add(report.task_id)
             self._splits[report.task_id] = report.splits

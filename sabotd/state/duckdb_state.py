@@ -10,12 +10,13 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import ARROW, SPECIAL
 
 from sabot.errors import InternalError, JobError
 from sabot.schema import literal, quote
@@ -221,6 +222,8 @@ class TaskDatabase:
     """
 
     def __init__(self, folder: Path | None, memory_limit_mb: int, name: str, *, spill_bytes: int = 0) -> None:
+        self.tell_failures: Callable[[str, Sequence[tuple[str, bytes, str]], int], None] | None = None
+        """Takes rows on which an expression failed: what failed, some of the rows with reasons, how many there were."""
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._sessions: list[Session] = []
         self._count = itertools.count()
@@ -265,6 +268,13 @@ class TaskDatabase:
         session = Session(self._connection.cursor(), f"op{next(self._count)}")
         self._sessions.append(session)
         return session
+
+    def define(self, name: str, function: Callable[..., pa.Array], types: Sequence[str], returns: str) -> None:
+        """Make a function that takes and gives Arrow arrays known to the statements of all sessions."""
+        try:
+            self._connection.create_function(name, function, list(types), returns, type=ARROW, null_handling=SPECIAL)
+        except duckdb.Error as error:
+            raise as_job_error(error) from error
 
     def interrupt(self) -> None:
         """Make the statements that run now fail; from any thread."""

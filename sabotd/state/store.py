@@ -15,10 +15,13 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import ARROW, SPECIAL
 
+from planner.task_spec import FunctionSpec
 from sabot.errors import InternalError, SqlError
 from sabot.ids import WEIGHT
 from sabot.schema import Schema, arrow_schema, literal, quote
+from sabotd.operators.scalar_function import ScalarFunction
 from sabotd.state import table_writes
 from sabotd.state.forgiving import forgiven
 from sabotd.state.log_ends import LogEnds
@@ -246,6 +249,25 @@ class Store:
     def drop_plain_view(self, name: str) -> None:
         """Remove a plain view if it is there."""
         self._db.duplicate().execute(f"DROP VIEW IF EXISTS memory.main.{quote(name)}")
+
+    def define_function(self, spec: FunctionSpec | None, macro: str) -> None:
+        """Make a function of the user known to SELECT: a Python one by its `spec`, and in any case as a `macro`."""
+        if spec is not None:
+            self._db.create_function(
+                spec.name,
+                ScalarFunction(spec),
+                list(spec.types),
+                spec.returns,
+                type=ARROW,
+                null_handling=SPECIAL,
+            )
+        self._db.execute(macro)
+
+    def forget_function(self, name: str, spec: FunctionSpec | None) -> None:
+        """Undo `define_function`."""
+        self._db.execute(f"DROP MACRO IF EXISTS {quote(name)}")
+        if spec is not None:
+            self._db.remove_function(spec.name)
 
     def reader(self, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
         """Open a connection for queries, with a time zone of its own; the caller closes it."""

@@ -70,7 +70,12 @@ def load(root: Path, scratch: Path) -> list[Case]:
 
 def _steps_by_order(data: dict[str, Any], root: Path) -> dict[str, tuple[Step, ...]]:
     if "orders" not in data:
-        return {"": _steps(data["steps"])}
+        steps = _steps(data["steps"])
+        if not any("flush" in step.sql.lower() for step in steps if step.sql != "FLUSH"):
+            # the file that a case was taken from is included by one that sets this
+            connections = dict.fromkeys(step.connection for step in steps)
+            steps = (*(Step("SET implicit_flush = true", connection=c) for c in connections), *steps)
+        return {"": steps}
     parts: dict[str, list[Step]] = {}
     for place in data["setup"]:
         setup = json.loads((root / f"{place}.json").read_text())["steps"]

@@ -15,7 +15,7 @@ from tests.acceptance.values import difference, texts
 
 PARALLELISM = (1, 4)
 _STEP_S = 120.0
-_KINDS = ("sinks", "materialized views", "views", "tables", "sources")
+_KINDS = ("sinks", "materialized views", "views", "tables", "sources", "functions")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,17 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
         return list(column.to_pylist())
     except (OverflowError, ValueError):
         # Python's own dates end with the year 9999, and know no nanoseconds
-        return list(column.cast(pa.string()).to_pylist())
+        return [_dated(text) for text in column.cast(pa.string()).to_pylist()]
+
+
+def _dated(text: str | None) -> str | None:
+    """Write a time of a year outside of Python's as psql does: BC for years below 1, the zone as an offset."""
+    match = re.match(r"(-?\d{4,})(-\d\d-\d\d.*)", text or "")
+    if text is None or match is None:
+        return text
+    year, rest = int(match[1]), re.sub(r"\.0*$|(?<=\d)0+$(?<=\.\d)", "", match[2].removesuffix("Z"))
+    rest += "+00:00" if text.endswith("Z") else ""
+    return f"{year:04d}{rest}" if year > 0 else f"{1 - year:04d}{rest} BC"
 
 
 def fold(row: str) -> str:
@@ -48,7 +58,7 @@ def _text(value: Any, kind: pa.DataType) -> str:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return "{" + ",".join(_element(v, kind.value_type) for v in value) + "}"
     if pa.types.is_struct(kind):
-        return "(" + ",".join("" if value[f.name] is None else _element(value[f.name], f.type) for f in kind) + ")"
+        return "(" + ",".join("" if value[f.name] is None else _field(value[f.name], f.type) for f in kind) + ")"
     if isinstance(value, bool):
         return "t" if value else "f"
     if isinstance(value, bytes):
@@ -92,9 +102,18 @@ def _element(value: Any, kind: pa.DataType) -> str:
         return "NULL"
     written = _text(value, kind)
     nested = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if nested or _PLAIN.fullmatch(written):
+    if nested or (_PLAIN.fullmatch(written) and written.lower() != "null"):
         return written
     escaped = written.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _field(value: Any, kind: pa.DataType) -> str:
+    """A field of a row: quoted where it is empty or holds what parts fields; quotes are doubled."""
+    written = _text(value, kind)
+    if written and not re.search(r'[\s,()"\\]', written):
+        return written
+    escaped = written.replace("\\", "\\\\").replace('"', '""')
     return f'"{escaped}"'
 
 

@@ -12,6 +12,7 @@ from bench import nexmark_queries as nexmark
 from planner.logical import Emit
 from sabotd.connectors.nexmark import write_ndjson
 from tests.support.batch_meaning import batch_sql
+from tests.support.job_runner import freeze
 from tests.support.memory_catalog import MemoryCatalog
 
 
@@ -33,8 +34,8 @@ def test_a_query_means_its_batch_form(name: str, events: Path) -> None:
             f"CREATE TABLE nexmark AS FROM read_json('{events}', format = 'newline_delimited', "
             f"columns = {{event_type: 'BIGINT', {structs}}})"
         )
-        meant = Counter(con.execute(nexmark.batch_sql(name, events)).fetchall())
-        assert Counter(con.execute(batch_sql(plan.root)).fetchall()) == meant
+        meant = Counter(map(freeze, con.execute(nexmark.batch_sql(name, events)).fetchall()))
+        assert Counter(map(freeze, con.execute(batch_sql(plan.root)).fetchall())) == meant
         assert meant
 
 

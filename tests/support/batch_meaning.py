@@ -51,7 +51,12 @@ def batch_sql(node: LogicalNode) -> str:
                 return f'SELECT range AS "row" FROM range({relation.name[5:-1]})'
             return f"SELECT {', '.join(items)} FROM {quote(relation.name)}"
         case Project(input=child, exprs=exprs):
-            items = ", ".join(f"CAST({render(e.expr)} AS {e.type}) AS {quote(e.name)}" for e in exprs)
+            items = ", ".join(
+                f"{quote(e.name)}"
+                if render(e.expr) == quote(e.name)
+                else f"CAST({render(e.expr)} AS {e.type}) AS {quote(e.name)}"
+                for e in exprs
+            )
             return f"SELECT {items} FROM ({batch_sql(child)})"
         case Filter(input=child, predicate=predicate):
             return f"SELECT * FROM ({batch_sql(child)}) WHERE {render(predicate)}"
@@ -62,7 +67,10 @@ def batch_sql(node: LogicalNode) -> str:
             for c in calls:
                 argument = ("DISTINCT " if c.distinct else "") + ("*" if c.argument is None else quote(c.argument))
                 where = f" FILTER (WHERE {quote(c.filter)})" if c.filter else ""
-                items.append(f"CAST({c.function}({argument}){where} AS {c.type}) AS {quote(c.name)}")
+                call = f"{c.function}({argument}){where}"
+                # an average has the digits of DOUBLE here, which a cast to NUMERIC would take for more
+                typed = call if c.function == "avg" else f"CAST({call} AS {c.type})"
+                items.append(f"{typed} AS {quote(c.name)}")
             by = f" GROUP BY {', '.join(quote(k) for k in keys)}" if keys else ""
             return f"SELECT {', '.join(items)} FROM ({batch_sql(child)}){by}"
         case Join(left=left, right=right):

@@ -6,6 +6,7 @@ import functools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from cython_shuffle.frames import MAX_WATERMARK_US, Barrier
 from planner.job_columns import output_schema
+from planner.numeric import QUOTIENT_SCALE
 from planner.task_spec import (
     Columns,
     EdgeSpec,
@@ -212,6 +214,9 @@ def node_index(task_id: str) -> int:
 
 def freeze(row: Sequence[Any]) -> Row:
     def one(value: Any) -> Any:
+        if isinstance(value, Decimal) and value.as_tuple().exponent <= -QUOTIENT_SCALE:  # type: ignore[operator]
+            # an exact quotient or average, which DuckDB's batch answer has as DOUBLE
+            value = float(value)
         if isinstance(value, float):
             return "nan" if value != value else float(f"{value:.9g}") + 0.0  # noqa: PLR0124
         if isinstance(value, list):

@@ -45,7 +45,7 @@ def test_a_session_has_its_time_zone(server: Server) -> None:
     server.run("CREATE TABLE t (at TIMESTAMPTZ)", "SET TIME ZONE 'us/pacific'")
     try:
         assert server.rows("SHOW timezone") == [("timezone", "US/Pacific")]
-        assert server.rows(query) == [("2022-01-01 00:00:00-08",)]
+        assert server.rows(query) == [("2022-01-01 00:00:00-08:00",)]
         server.run("INSERT INTO t VALUES ('2022-01-01 00:00:00')")
         with pytest.raises(SqlError, match="time zone to be UTC"):
             server.run("CREATE MATERIALIZED VIEW v AS SELECT * FROM t")
@@ -53,5 +53,5 @@ def test_a_session_has_its_time_zone(server: Server) -> None:
             server.run("SET TIME ZONE 'nowhere/else'")
     finally:
         server.run("RESET TIME ZONE")
-    assert server.rows(query) == [("2022-01-01 00:00:00+00",)]
-    assert server.rows("SELECT at::varchar FROM t") == [("2022-01-01 08:00:00+00",)]
+    assert server.rows(query) == [("2022-01-01 00:00:00+00:00",)]
+    assert server.rows("SELECT at::varchar FROM t") == [("2022-01-01 08:00:00+00:00",)]
