@@ -146,7 +146,7 @@ class _Builder:
         if call.function == "sum":
             value = _cast(total, exact, target)
         else:
-            value = _mean(total, sum_type, count, call.type)
+            value = _mean(total, exact, count, call.type)
         # no row that counts: NULL, as SQL has it
         return f"CASE WHEN {count} > 0 THEN {value} END"
 
@@ -250,17 +250,16 @@ def value_sql(
     """
     if call.function == "avg" and is_decimal(call.type):
         total, count = (call_sql(replace(call, function=f), types, order) for f in ("sum", "count"))
-        sum_type = _sum_type(types[call.argument or ""]) or ""
-        total = f"CAST({total}{around} AS {sum_type})"
-        return _mean(total, sum_type, f"nullif({count}{around}, 0)", call.type)
+        exact = sum_type(types[call.argument or ""]) or ""
+        return _mean(f"CAST({total}{around} AS {exact})", exact, f"nullif({count}{around}, 0)", call.type)
     bare = call_sql(call, types, order)
     return f"{bare[:-1]}{nulls}){around}" if nulls else f"{bare}{around}"
 
 
-def _mean(total: str, sum_type: str, count: str, type_text: str) -> str:
+def _mean(total: str, total_type: str, count: str, type_text: str) -> str:
     if not is_decimal(type_text):
         return _cast(f"CAST({total} AS DOUBLE) / {count}", "DOUBLE", motion_type(type_text))
-    return quotient_sql(total, sum_type, count, "BIGINT")
+    return quotient_sql(total, total_type, count, "BIGINT")
 
 
 def order_sql(order: tuple[OrderBy, ...], of: str = "") -> str:

@@ -48,7 +48,7 @@ from planner.panes import partial_sql
 from planner.render import as_declared, render
 from planner.source_op import source_op, watermark_sql
 from planner.split_distinct import SplitDistinct, split_distinct
-from planner.sql import select_sql
+from planner.sql import failure_checks, select_sql
 from planner.stream_node import (
     ORDERLESS_CONNECTORS,
     SINGLE_TASK_CONNECTORS,
@@ -275,6 +275,7 @@ class StreamPlanner:
                 travelling(fields, weighted=weighted),
                 drops_weight=below.retracting and not weighted,
                 passed=(*passed, WEIGHT) if passed and weighted else passed,
+                checks=failure_checks(node, lambda n: n == boundary, weighted=weighted),
             ),
             (StreamInput(self._wide(below), AnyDistribution()),),
             fields,

@@ -63,6 +63,19 @@ class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
     judge_lateness: bool = False
 
 
+class FailureCheck(msgspec.Struct, frozen=True):
+    """How rows are found on which the expression of output `column` failed, where that holds a NULL.
+
+    `rows_sql` gives what those rows hold as JSON, one text a row; `reason_sql` fails with the reason of one of them,
+    its parameter counting from 0. `expression` is for people.
+    """
+
+    column: str
+    expression: str
+    rows_sql: str
+    reason_sql: str
+
+
 class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
     """Stateless: one SELECT per batch over ``input`` (filters, projections, windows, fused).
 
@@ -75,6 +88,7 @@ class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
     columns: Columns
     drops_weight: bool = False
     passed: tuple[str, ...] = ()
+    checks: tuple[FailureCheck, ...] = ()
 
 
 class UnionOp(msgspec.Struct, frozen=True, tag="union"):

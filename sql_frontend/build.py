@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from planner.logical import Aggregate, Filter, LogicalNode, NamedExpr, Project, Relation, RelationKind, Scan, schema_of
 from sabot.schema import Field, Schema
-from sql_frontend.guard import guarded
+from sql_frontend.guard import guarded, may_fail
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import check_types
 from sql_frontend.types import check_column_type
@@ -101,7 +101,8 @@ def project(node: LogicalNode, items: Sequence[tuple[str, exp.Expression]], orig
             strict, type_ = cast_to(strict, WIDE_DECIMAL), WIDE_DECIMAL
         safe = strict.copy() if origin.once else guarded(strict, by_field)
         check_column_type(type_, name, origin.span(expression), origin.text)
-        named.append(NamedExpr(name, _typed(safe, type_), type_))
+        told = strict.copy() if not origin.once and may_fail(strict, by_field) else None
+        named.append(NamedExpr(name, _typed(safe, type_), type_, told))
     return Project(node, tuple(named))
 
 

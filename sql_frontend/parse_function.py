@@ -12,7 +12,7 @@ from sql_frontend.types import check_column_type, type_text
 
 _LANGUAGES = ("sql", "python")
 _CLAUSES = {"RETURNS", "LANGUAGE", "AS", "WITH", "STRICT", "IMMUTABLE", "STABLE", "VOLATILE", "CALLED", "RETURN"}
-_MODES = ("IN", "OUT", "INOUT", "VARIADIC")
+_MODES = ("IN", "OUT", "VARIADIC")
 
 
 def parse_function(cur: Cursor, span: Span, *, or_replace: bool) -> CreateFunction:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from sqlglot import exp
 
-from planner.expressions import conjunction, conjuncts, is_cheap, renamed_field, substitute
+from planner.expressions import conjunction, conjuncts, fields_read, is_cheap, renamed_field, substitute
 from planner.logical import Filter, LogicalNode, NamedExpr, Project, schema_of
 from planner.tree import consumer_counts, rebuild
 
@@ -28,16 +28,23 @@ def _merge_once(root: LogicalNode) -> LogicalNode:
             case Filter(input=Filter(input=child, predicate=inner) as below, predicate=outer) if consumers[below] < 2:
                 return Filter(child, conjunction([*conjuncts(inner), *conjuncts(outer)]))
             case Project(input=Project() as below) if consumers[below] < 2 and _worth_it(node, below):
-                by = {e.name: e.expr for e in below.exprs}
-                return Project(
-                    below.input, tuple(NamedExpr(e.name, substitute(e.expr, by), e.type) for e in node.exprs)
-                )
+                return Project(below.input, tuple(_over(e, below) for e in node.exprs))
             case Project(input=child) if _changes_nothing(node):
                 return child
             case _:
                 return node
 
     return rebuild(root, merge)
+
+
+def _over(outer: NamedExpr, below: Project) -> NamedExpr:
+    """Return `outer` over the input of `below`."""
+    merged = substitute(outer.expr, {e.name: e.expr for e in below.exprs})
+    read = fields_read(outer.expr)
+    if outer.strict is None and not any(e.strict is not None and e.name in read for e in below.exprs):
+        return NamedExpr(outer.name, merged, outer.type)
+    strict = substitute(outer.strict or outer.expr, {e.name: e.strict or e.expr for e in below.exprs})
+    return NamedExpr(outer.name, merged, outer.type, strict)
 
 
 def _worth_it(outer: Project, inner: Project) -> bool:

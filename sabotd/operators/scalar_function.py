@@ -9,7 +9,7 @@ import ast
 import json
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +24,8 @@ Failure = tuple[str, bytes, str]
 """Where it failed (empty: it has no place of its own), the values as JSON, and why."""
 
 
-class TellFailures(Protocol):
-    """Takes a source's name, some of its failing rows, and how many there were."""
-
-    def __call__(self, source: str, failures: Sequence[Failure], count: int) -> None: ...
+TellFailures: TypeAlias = Callable[[str, Sequence[Failure], int], None]
+"""Takes a source's name, some of its failing rows, and how many there were."""
 
 
 def compiled(spec: FunctionSpec) -> Callable[..., object]:

@@ -93,6 +93,6 @@ def test_without_anybody_to_tell_a_failure_is_an_error() -> None:
 
 def test_what_is_no_python() -> None:
     with pytest.raises(SyntaxError):
-        compiled(spec("retrn a"))
+        compiled(spec("give a back"))
     with pytest.raises(ModuleNotFoundError):
         compiled(spec("import no_such_package_here\ndef f(a): return a"))
