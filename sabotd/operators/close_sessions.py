@@ -1,7 +1,7 @@
 """Sessions that are told once, when the watermark has passed the end of each; their rows are then dropped.
 
 A session grows while rows come that reach into it, so whether a row is late depends on what came before it: rows that
-lie behind their own watermark are taken one watermark after another, all others at once.
+lie behind their own watermark are taken one after another of their key, all others at once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sabotd.operators.late import LateRows
 from sabotd.state.duckdb_state import TaskDatabase
 
 _NEVER = np.iinfo(np.int64).min
+_MARK, _PLACE = '"#mark"', '"#place"'
 _END = '"#end"'
 """Beside each row of the state: when its session ended as far as was known; sessions only grow."""
 
@@ -79,9 +80,22 @@ class CloseSessions:
         self._all_told = session.prepare(f"SELECT {', '.join(names(op.columns))} FROM {self._told}", out)
         self._drop_told = session.prepare(f"DELETE FROM {self._told}")
         self._some_told = False
+        marked = self._plain.append(pa.field(_MARK.strip('"'), pa.int64())).append(
+            pa.field(_PLACE.strip('"'), pa.int64())
+        )
+        self._behind = session.slot("behind", marked)
+        with_row = same_key((f"r.{k}" for k in keys), (f"n.{k}" for k in keys), null_safe=True)
+        self._of_behind = session.prepare(f"SELECT {mine} FROM {source} r JOIN behind n ON {with_row}", touched)
+        self._drop_behind = session.prepare(f"DELETE FROM {self._rows} r USING behind n WHERE {with_row}")
+        closed = f"epoch_us(r.{end}) <= n.{_MARK}"
+        of_row = f"FROM found r JOIN behind n ON {with_row} WHERE"
+        told = ", ".join(names(op.columns, "r."))
+        self._tell_behind = session.prepare(f"INSERT INTO {self._told} SELECT {told} {of_row} {closed}")
+        open_rows = f"{', '.join(names(op.rows, 'r.'))}{weight}, epoch_us(r.{end})"
+        self._keep_behind = session.prepare(f"INSERT INTO {self._rows} SELECT {open_rows} {of_row} NOT ({closed})")
         near = f"abs(epoch_us(r.{time}) - epoch_us(n.{time})) < {op.gap_us}"
-        same = same_key((f"r.{k}" for k in keys), (f"n.{k}" for k in keys), null_safe=True)
-        self._reached = session.prepare(f"SELECT count(*) FROM {source} r JOIN raw n ON {near} AND {same}")
+        reached = f"SELECT DISTINCT n.{_PLACE} FROM {source} r JOIN behind n ON {near} AND {with_row}"
+        self._reached = session.prepare(reached, pa.schema([(_PLACE.strip('"'), pa.int64())]))
 
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
         """Take the rows in their order."""
@@ -116,49 +130,85 @@ class CloseSessions:
             batch = batch.filter(timed)
             kept = timed.to_numpy(zero_copy_only=False)
             times, marks = times[kept], marks[kept]
-        gap, done, seen = self._op.gap_us, 0, 0
-        for i in np.flatnonzero(times < marks):
-            # a row behind its watermark: sessions that had closed by then are not reached any more
-            mark = int(marks[i])
-            if seen < i:
-                self._expect(int(times[seen:i].min()) + gap)
-                seen = int(i)
-            own_closed = int(times[i]) + gap <= mark
-            if not own_closed and (self._next_us is None or self._next_us > mark):
-                continue
-            self._gather(batch.slice(done, i - done))
-            self._store()
-            self._close(mark)
-            done = int(i)
-            if own_closed:
-                self._judge(batch.slice(i, 1), int(times[i]), mark)
-                done = seen = done + 1
-        if seen < len(times):
-            self._expect(int(times[seen:].min()) + gap)
-        self._gather(batch.slice(done))
+        if not len(times):
+            return
+        ends = times + self._op.gap_us
+        first_end = int(ends.min())
+        if self._next_us is not None:
+            first_end = min(first_end, self._next_us)
+        self._expect(first_end)
+        critical = (times < marks) & ((ends <= marks) | (first_end <= marks))
+        if not critical.any():
+            self._pending.append(batch)
+            return
+        turns = _turns(self._key_codes(batch), critical)
+        for turn in range(int(turns[critical].max()) + 1):
+            mine = turns == turn
+            self._gather(batch, mine & ~critical)
+            judged = np.flatnonzero(mine & critical)
+            if len(judged):
+                self._store()
+                self._judge(batch.take(pa.array(judged)), marks[judged], ends[judged])
+        self._gather(batch, turns > turns[critical].max())
+        self._expect(int(ends.min()))
+
+    def _key_codes(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return a number for each row that is the same for rows of one key."""
+        codes = np.zeros(batch.num_rows, np.int64)
+        for key in self._op.keys:
+            encoded = pc.dictionary_encode(batch.column(key), null_encoding="encode")
+            of_column = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+            _, codes = np.unique(codes * (len(encoded.dictionary) + 1) + of_column, return_inverse=True)
+        return codes
 
     def _expect(self, end_us: int) -> None:
         """Know that a session may end then."""
         if self._next_us is None or end_us < self._next_us:
             self._next_us = end_us
 
-    def _gather(self, batch: pa.RecordBatch) -> None:
-        if batch.num_rows:
-            self._pending.append(batch)
+    def _gather(self, batch: pa.RecordBatch, wanted: np.ndarray) -> None:
+        if wanted.any():
+            self._pending.append(batch.filter(pa.array(wanted)))
 
-    def _judge(self, row: pa.RecordBatch, time_us: int, mark_us: int) -> None:
-        """Take a row whose own window has closed if an open session reaches into it."""
-        self._slot.fill([row])
+    def _judge(self, rows: pa.RecordBatch, marks: np.ndarray, ends: np.ndarray) -> None:
+        """Take rows that lie behind their watermark, each of another key, at which sessions of that key close first.
+
+        A row whose own window has closed is taken if an open session reaches into it.
+        """
+        places = np.arange(rows.num_rows)
+        marked = rows.append_column(_MARK.strip('"'), pa.array(marks)).append_column(
+            _PLACE.strip('"'), pa.array(places)
+        )
+        self._behind.fill([marked])
         try:
-            (found,) = self._reached.row()
+            old = self._of_behind.batches()
+            if old:
+                self._drop_behind.run()
+                self._find_sessions(old)
+                self._tell_behind.run()
+                self._keep_behind.run()
+                self._some_told = True
+            reached = self._reached.batches()
         finally:
-            self._slot.clear()
-        if found:
-            self._expect(time_us + self._op.gap_us)
-            self._gather(row)
-            self._store()
-        else:
-            self.late[0].add(row, mark_us)
+            self._behind.clear()
+            self._found.clear()
+        taken = ends > marks
+        for batch in reached:
+            taken[batch.column(0).to_numpy()] = True
+        self._gather(rows, taken)
+        self._store()
+        if not taken.all():
+            late = pa.array(~taken)
+            self.late[0].add(rows.filter(late), pa.array(marks).filter(late).cast(pa.timestamp("us")))
+        (self._next_us,) = self._least.row()
+
+    def _find_sessions(self, rows: Batches) -> None:
+        """Show the sessions of `rows`, all that are open of their keys, as ``found``."""
+        self._old.fill(rows)
+        try:
+            self._found.fill(self._sessions.batches())
+        finally:
+            self._old.clear()
 
     def _store(self) -> None:
         if not self._pending:
@@ -177,11 +227,7 @@ class CloseSessions:
         old = self._candidates.batches(watermark_us)
         if old:
             self._drop.run(watermark_us)
-            self._old.fill(old)
-            try:
-                self._found.fill(self._sessions.batches())
-            finally:
-                self._old.clear()
+            self._find_sessions(old)
             try:
                 self._tell.run(watermark_us)
                 self._keep.run(watermark_us)
@@ -189,3 +235,15 @@ class CloseSessions:
                 self._found.clear()
             self._some_told = True
         (self._next_us,) = self._least.row()
+
+
+def _turns(codes: np.ndarray, critical: np.ndarray) -> np.ndarray:
+    """Return how many critical rows of the same key stand before each row."""
+    order = np.argsort(codes, kind="stable")
+    marked = critical[order].astype(np.int64)
+    before = np.cumsum(marked) - marked
+    first = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    sizes = np.diff(np.append(first, len(order)))
+    turns = np.empty(len(order), np.int64)
+    turns[order] = before - np.repeat(before[first], sizes)
+    return turns
