@@ -14,6 +14,7 @@ from planner.task_spec import ColumnSpec, FromOperator, LogSourceOp, Materialize
 from sabot.errors import JobError
 from sabot.schema import Field
 from sabotd.agent import messages as msg
+from sabotd.agent.places import SourcePlace
 from sabotd.agent.runtime import AgentRuntime
 from sabotd.state.pinned import LogSourceReader, MaterializeOperator, StorePinned
 from sabotd.state.store import Store
@@ -29,13 +30,13 @@ class Gate(StorePinned):
         self.reached = threading.Event()
         self.release = threading.Event()
 
-    def log_source(self, op: LogSourceOp) -> LogSourceReader:
+    def log_source(self, op: LogSourceOp, *, keep: bool, place: SourcePlace | None) -> LogSourceReader:
         if op.relation == "slow":
             self.reached.set()
             assert self.release.wait(30)
-        return super().log_source(op)
+        return super().log_source(op, keep=keep, place=place)
 
-    def materialize(self, op: MaterializeOp, attempt: int) -> MaterializeOperator:
+    def materialize(self, op: MaterializeOp, *, keep: bool, resume: bool) -> MaterializeOperator:
         raise AssertionError
 
 
