@@ -239,6 +239,9 @@ class Cluster:
         try:
             self._clients.call_action(location, "ping", b"", _CALL_BACK_S)
         except ShuffleError as error:
+            if error.retryable:  # perhaps only not yet: where one died at this address, the channel waits to try again
+                log.warning("an agent that joins does not answer yet: %s", error.message)
+                return b""
             text = f"sabotd cannot call the agent at {location!r} back: {error.message}"
             raise ConfigError(text, hint=error.hint) from error
         return b""
