@@ -105,7 +105,7 @@ class Expressions:
             lambda: f"({of('num')} - 1.5)",
             lambda: f"CAST({of('int')} AS NUMERIC(12,2))",
             lambda: f"abs({of('num')})",
-            lambda: f"-{of('num')}",
+            lambda: f"(- {of('num')})",
         )
         return self.choices.pick(shapes)()
 

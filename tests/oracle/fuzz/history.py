@@ -143,7 +143,9 @@ class _Maker:
         for _ in range(self._rng.randint(1, 4)):
             table = self._rng.choice(self._tables)
             roll = self._rng.random()
-            if table.append_only or roll < 0.55:
+            if roll < 0.1 and (copied := self._copy(table)) is not None:
+                out.append(copied)
+            elif table.append_only or roll < 0.55:
                 out.append(self._insert(table))
             elif roll < 0.8:
                 out.append(self._update(table))
@@ -179,6 +181,27 @@ class _Maker:
             types = {c.name: c.type for c in table.columns}
             value = self._rng.choice([*(n for n in same if types[n] == column.type), value])
         return Change(table, f"UPDATE {table.name} SET {column.name} = {value} WHERE {self._condition(refs)}")
+
+    def _copy(self, table: Table) -> Statement | None:
+        """INSERT ... SELECT of another table's rows, or UPDATE ... FROM it."""
+        other = self._rng.choice(self._tables)
+        if table.append_only:
+            return None
+        if table.key:
+            # one row for each row that changes
+            column = next((c for c in table.columns if c.kind in ("int", "text") and c.name not in table.key), None)
+            same = [c.name for c in other.columns if column is not None and c.type == column.type]
+            if column is None or not same:
+                return None
+            most = f"(SELECT k, max({self._rng.choice(same)}) AS most FROM {other.name} GROUP BY k) AS s"
+            text = f"UPDATE {table.name} SET {column.name} = s.most FROM {most} WHERE {table.name}.k = s.k"
+            return Change(table, text)
+        items = []
+        for column in table.columns:
+            same = [c.name for c in other.columns if c.type == column.type]
+            items.append(self._rng.choice(same) if same else cell(self._choices, column.kind))
+        where = self._condition([Ref(c.name, c.kind) for c in other.columns])
+        return Change(table, f"INSERT INTO {table.name} SELECT {', '.join(items)} FROM {other.name} WHERE {where}")
 
     def _delete(self, table: Table) -> Statement:
         refs = [Ref(c.name, c.kind) for c in table.columns]

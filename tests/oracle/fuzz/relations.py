@@ -73,9 +73,19 @@ class Relations:
             return self._aliased(named.name, named.columns)
         named = self.choices.pick(timed)
         at = self.choices.pick(of_kind(named.columns, "ts"))
+        if any(c.text.startswith("window_") for c in named.columns):
+            return self._aliased(named.name, named.columns)
+        ends = (Ref("window_start", "ts"), Ref("window_end", "ts"))
         kind, size, slide = self.choices.pick(
-            (("TUMBLE", 10, 10), ("HOP", 15, 5), ("TUMBLE", 7, 7), ("CUMULATE", 15, 5))
+            (("TUMBLE", 10, 10), ("HOP", 15, 5), ("TUMBLE", 7, 7), ("CUMULATE", 15, 5), ("SESSION", 8, 8))
         )
+        if kind == "SESSION":
+            keys = [c.text for c in named.columns if c.kind in ("int", "text")]
+            key = self.choices.pick(keys) if keys and not self.choices.chance(25) else None
+            by = f" PARTITION BY {key}" if key is not None else ""
+            stream = f"SESSION({named.name}{by}, {at}, INTERVAL '{size} seconds')"
+            batch = sessions_in_duckdb(named.name, at, key, size)
+            return self._aliased(self._both(stream, batch), (*named.columns, *ends))
         offset = self.choices.pick((0, 0, 2))
         lengths = (slide, size) if kind != "TUMBLE" else (size,)
         if offset:
@@ -83,11 +93,7 @@ class Relations:
         arguments = ", ".join([named.name, at, *(f"INTERVAL '{n} seconds'" for n in lengths)])
         stream = f"{kind}({arguments})"
         batch = windows_in_duckdb(named.name, at, kind, size, slide, offset)
-        own = tuple(c for c in named.columns if c.text not in ("window_start", "window_end"))
-        if len(own) < len(named.columns):
-            return self._aliased(named.name, named.columns)
-        ends = (Ref("window_start", "ts"), Ref("window_end", "ts"))
-        return self._aliased(self._both(stream, batch), (*own, *ends))
+        return self._aliased(self._both(stream, batch), (*named.columns, *ends))
 
     def from_(self, depth: int) -> Item:
         """Make a FROM clause: mostly one item or a join of two, now and then of up to six."""
@@ -105,12 +111,29 @@ class Relations:
         with self.choices.span():
             right = self.item(depth) if number < 2 else self._grouped()
             kind = self.choices.pick(("JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN"))
+            if self.choices.chance(5):
+                return self._nearest(left)
             both = (*left.scope, *right.scope)
             if number == 0 and self.choices.chance(6):
                 return Item(f"{left.text} CROSS JOIN {right.text}", both)
             condition = self._on(left.scope, right.scope)
             shown = left.scope if kind in ("SEMI JOIN", "ANTI JOIN") else both
             return Item(f"{left.text} {kind} {right.text} ON {condition}", shown)
+
+    def _nearest(self, left: Item) -> Item:
+        """Join each row with the nearest of its key; there is one row a key and value, so no two are as near."""
+        named = self.choices.pick([n for n in self.known if len(of_kind(n.columns, "int")) > 1] or self.known)
+        ints, mine = of_kind(named.columns, "int"), of_kind(left.scope, "int")
+        if len(ints) < 2 or not mine:
+            return left
+        key, by = ints[0], ints[1]
+        text = f"(SELECT {key} AS k, {by} AS b, count(*) AS n FROM {named.name} GROUP BY {key}, {by})"
+        right = self._aliased(text, (Ref("k", "int"), Ref("b", "int"), Ref("n", "int")))
+        nearer = self.choices.pick((">=", ">", "<=", "<"))
+        equal = f"{self.choices.pick(mine)} = {right.scope[0].text}"
+        on = f"{equal} AND {self.choices.pick(mine)} {nearer} {right.scope[1].text}"
+        kind = self.choices.pick(("ASOF JOIN", "ASOF LEFT JOIN"))
+        return Item(f"{left.text} {kind} {right.text} ON {on}", (*left.scope, *right.scope))
 
     def _grouped(self) -> Item:
         """One row a key, so that a long chain of joins stays small."""
@@ -226,4 +249,17 @@ def windows_in_duckdb(relation: str, at: str, kind: str, size: int, slide: int, 
         f"(SELECT * EXCLUDE (w0), make_timestamp(w0 * {slide * micro} + {offset * micro}) AS window_start,"
         f" make_timestamp(w0 * {slide * micro} + {(offset + size) * micro}) AS window_end"
         f" FROM (SELECT *, unnest(range({first}, {last} + 1)) AS w0 FROM {relation} WHERE {at} IS NOT NULL))"
+    )
+
+
+def sessions_in_duckdb(relation: str, at: str, key: str | None, gap: int) -> str:
+    """Return DuckDB's text for the rows of SESSION; seconds."""
+    by = f"PARTITION BY {key} " if key is not None else ""
+    each = f"PARTITION BY {key}, w1" if key is not None else "PARTITION BY w1"
+    begins = f"coalesce({at} - lag({at}) OVER ({by}ORDER BY {at}) >= INTERVAL '{gap} seconds', true)"
+    return (
+        f"(SELECT * EXCLUDE (w0, w1), min({at}) OVER ({each}) AS window_start,"
+        f" max({at}) OVER ({each}) + INTERVAL '{gap} seconds' AS window_end FROM"
+        f" (SELECT *, count_if(w0) OVER ({by}ORDER BY {at} RANGE UNBOUNDED PRECEDING) AS w1 FROM"
+        f" (SELECT *, {begins} AS w0 FROM {relation} WHERE {at} IS NOT NULL)))"
     )
