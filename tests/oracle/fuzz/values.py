@@ -60,7 +60,11 @@ KINDS = {
         ),
         Kind("ints", ("INTEGER[]",), ("[1, 2]", "[2]", "[]::INTEGER[]", "[NULL, 3]", "[3, 1, 3]")),
         Kind("texts", ("VARCHAR[]",), ("['a']", "['b', 'a']", "['a', NULL]")),
-        Kind("struct", ("STRUCT(n INTEGER, s VARCHAR)",), ("{'n': 1, 's': 'a'}", "{'n': 2, 's': NULL}")),
+        Kind(
+            "struct",
+            ("STRUCT(n INTEGER, s VARCHAR)",),
+            ("ROW(1, 'a')::STRUCT(n INTEGER, s VARCHAR)", "ROW(2, NULL)::STRUCT(n INTEGER, s VARCHAR)"),
+        ),
         Kind("json", ("JSON",), ("""'{"a": "x", "b": 1}'""", """'{"a": 2}'""", "'[1, 2]'", "'null'"), sortable=False),
         Kind("map", ("MAP(VARCHAR, INTEGER)",), ("MAP {'a': 1}", "MAP {'a': 2, 'b': 1}"), sortable=False),
     )
