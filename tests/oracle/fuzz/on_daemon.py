@@ -14,7 +14,7 @@ from sabot.errors import SabotError
 from tests.oracle.fuzz.history import Case, Change, DropView, Flush, Insert, MakeView, Statement
 from tests.oracle.fuzz.in_process import Failure, Outcome, alike
 from tests.oracle.fuzz.mirror import Mirror, TooManyRowsError
-from tests.oracle.harness import fold
+from tests.support.job_runner import freeze
 
 
 class Server:
@@ -105,7 +105,7 @@ class _Run:
         except (duckdb.Error, TooManyRowsError):
             return
         shown: pa.Table = self._con.sql(f"SELECT * FROM {name}").arrow()
-        got = fold(Counter(), shown.to_batches())
+        got = Counter(map(freeze, zip(*(c.to_pylist() for c in shown.columns), strict=True)))
         self._outcome.compared += 1
         if got != wanted:
             missing, extra = wanted - got, got - wanted
