@@ -323,6 +323,7 @@ class OneDatabase:
 
     def __init__(self, database: TaskDatabase) -> None:
         self.session = database.session
+        self.tell_failures = database.tell_failures
 
     def close(self) -> None:
         pass
