@@ -63,7 +63,7 @@ KINDS = {
         Kind(
             "struct",
             ("STRUCT(n INTEGER, s VARCHAR)",),
-            ("ROW(1, 'a')::STRUCT(n INTEGER, s VARCHAR)", "ROW(2, NULL)::STRUCT(n INTEGER, s VARCHAR)"),
+            ("{'n': 1, 's': 'a'}", "{'n': 2, 's': NULL}"),
         ),
         Kind("json", ("JSON",), ("""'{"a": "x", "b": 1}'""", """'{"a": 2}'""", "'[1, 2]'", "'null'"), sortable=False),
         Kind("map", ("MAP(VARCHAR, INTEGER)",), ("MAP {'a': 1}", "MAP {'a': 2, 'b': 1}"), sortable=False),
