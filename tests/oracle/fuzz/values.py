@@ -66,7 +66,7 @@ KINDS = {
             ("{'n': 1, 's': 'a'}", "{'n': 2, 's': NULL}"),
         ),
         Kind("json", ("JSON",), ("""'{"a": "x", "b": 1}'""", """'{"a": 2}'""", "'[1, 2]'", "'null'"), sortable=False),
-        Kind("map", ("MAP(VARCHAR, INTEGER)",), ("map(['a'], [1])", "map(['a', 'b'], [2, 1])"), sortable=False),
+        Kind("map", ("MAP(VARCHAR, INTEGER)",), ("MAP {'a': 1}", "MAP {'b': 2}"), sortable=False),
     )
 }
 OF_COLUMNS = tuple(k.name for k in KINDS.values() if k.types)
