@@ -319,7 +319,7 @@ class Cluster:
             if obj.job_id is not None:
                 by_level.setdefault(levels[obj.name], []).append(obj.job_id)
         for level in sorted(by_level):
-            self.coordinator.fence_all(by_level[level], cancelled)
+            self.coordinator.fences.await_all(by_level[level], cancelled)
         return [j.spec.job_id for j in self.coordinator.jobs() if j.phase == "PAUSED"]
 
 

@@ -15,7 +15,7 @@ from sabot.errors import ShuffleError
 from sabot.schema import quote
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
-from sabotd.control.coordinator import Job
+from sabotd.control.jobs import Job
 from sql_frontend.catalog import FunctionDefinition
 
 _HEAVIEST = 5

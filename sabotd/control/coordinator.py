@@ -1,4 +1,4 @@
-"""The coordinator: carries out what job states instruct, keeps barriers flowing, answers FLUSH.
+"""The coordinator: carries out what job states instruct, and keeps barriers flowing.
 
 One thread owns all job states; reports and timers reach it through a queue, so that a state is never touched twice
 at once and a slow agent never holds up another job.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import heapq
-import itertools
 import logging
 import queue
 import threading
@@ -17,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TypeGuard
 
 import pyarrow as pa
@@ -29,53 +27,17 @@ from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.control.actions import ForgottenAttemptError
 from sabotd.control.agents import REACHED, Agent
+from sabotd.control.error_rows import error_rows
+from sabotd.control.fences import Fences, wait
 from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
+from sabotd.control.jobs import Job
 from sabotd.control.late_rows import LateRowsKept
 from sabotd.control.shuffle_coordinator import ShuffleCoordinator, ShuffleMetrics
 from sabotd.control.tables import ControlTables
+from sabotd.control.takeover import find_left, gather
 from sabotd.control.workflows import Workflows
 
 log = logging.getLogger("sabot.coordinator")
-
-
-@dataclass
-class Job:
-    """A job the daemon knows: its spec, its current attempt, and where its tasks are."""
-
-    spec: JobSpec
-    generation: int = 0
-    placement: dict[str, str] = field(default_factory=dict)
-    state: JobState | None = None
-    started: str = ""
-    recovering: bool = False
-    """It is being deployed anew; whoever waits for it goes on waiting, whatever its attempts come to."""
-    paused: bool = False
-    """It is to read nothing; after a restart, or where it has lost tasks meanwhile, it has none until it goes on."""
-    pause_fence: int = 0
-    restarts: list[float] = field(default_factory=list)
-    """When it was recovered, by the monotonic clock."""
-    shuffles: ShuffleCoordinator = field(default_factory=ShuffleCoordinator)
-    early: list[msg.Report] | None = None
-    """What tasks reported while the job is being taken over from a killed daemon."""
-
-    @property
-    def phase(self) -> str:
-        """The job's phase as SHOW JOBS has it."""
-        if self.recovering:
-            return JobPhase.RECOVERING.value
-        if self.paused and (self.state is None or self.state.phase not in (JobPhase.FAILED, JobPhase.FINISHED)):
-            return "PAUSED"
-        return self.state.phase.value if self.state is not None else "CREATING"
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether its tasks were lost, and have not been stopped or deployed anew since."""
-        return self.recovering or (self.state is not None and self.state.phase is JobPhase.RECOVERING)
-
-    @property
-    def has_tasks(self) -> bool:
-        """Whether tasks of it run, or sit paused."""
-        return self.state is not None and self.state.phase is JobPhase.RUNNING
 
 
 class Coordinator:
@@ -135,8 +97,7 @@ class Coordinator:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
         self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
-        # tasks may still report fences of a daemon before this one
-        self._fence_ids = itertools.count(time.time_ns())
+        self.fences = Fences(self._lock, self._jobs, self._post_to_sources)
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._stopper = ThreadPoolExecutor(4, thread_name_prefix="stop job")
 
@@ -265,7 +226,7 @@ class Coordinator:
             while (job := self._jobs.get(job_id)) is not None and job.paused and (state := job.state) is not None:
                 if state.phase is not JobPhase.RUNNING or state.fence_passed(job.pause_fence):
                     return
-                self._wait(cancelled)
+                wait(self._lock, cancelled)
 
     def unpause(self, job_id: str) -> None:
         """Have a paused job go on; one that has lost its tasks meanwhile begins anew."""
@@ -285,7 +246,7 @@ class Coordinator:
             state = job.state
             if state is None or state.phase is not JobPhase.RUNNING:
                 return
-            job.pause_fence = next(self._fence_ids)
+            job.pause_fence = next(self.fences.ids)
             state.pause(job.pause_fence)
             command = msg.Pause(job_id, state.attempt, True, job.pause_fence)
             agents = self._agents_of_sources(job, state)
@@ -368,25 +329,17 @@ class Coordinator:
         had received, and the others notice only that nobody asked for a barrier for a while.
         """
         job = self._known(job_id)
-        found = self._tables.running_attempt(job_id)
-        if found is None:
+        left = find_left(job.spec, self._tables, self._agents(), self._own.agent_id)
+        if left is None:
             return False
-        attempt, placement = found
-        agents = {a.agent_id: a for a in self._agents() if a.state in REACHED}
-        names = set(placement.values()) - {self._own.agent_id}
-        if set(placement) != {t.task_id for t in job.spec.tasks} or not all(
-            n in agents and agents[n].outlives for n in names
-        ):
-            return False
-        used = [agents[n] for n in sorted(names)]
         with self._lock:
-            job.generation, job.placement, job.early = attempt, placement, []
-            job.state = self._new_state(job, attempt)
+            job.generation, job.placement, job.early = left.attempt, left.placement, []
+            job.state = self._new_state(job, left.attempt)
         try:
-            self._take_over(job, job.state, used)
+            self._take_over(job, job.state, left.agents)
         except SabotError as error:
             log.info("job %s has to begin again: %s", job_id, error.message)
-            self._own.call(msg.Cancel(job_id, attempt))
+            self._own.call(msg.Cancel(job_id, left.attempt))
             with self._lock:
                 job.early = None
             return False
@@ -407,18 +360,9 @@ class Coordinator:
 
     def _take_over(self, job: Job, state: JobState, used: Sequence[Agent]) -> None:
         job_id, attempt = job.spec.job_id, job.generation
-        command = msg.TakeOver(job_id, attempt, self._own.location)
-        tasks = [t for a in used for t in a.take_over(command).tasks]
         own = [t for t in job.spec.tasks if job.placement[t.task_id] == self._own.agent_id]
-        tasks += self._left_here(job_id, attempt, own).tasks
-        if (failed := next((t for t in tasks if t.error is not None), None)) is not None:
-            text = f"task {failed.task_id!r} has failed meanwhile"
-            raise JobError(text)
-        ends = {t.task_id: t.completed for t in tasks if t.task_id in state.terminals}
-        completed = min(ends.values())
-        if any(ends[t.task_id] != completed for t in own if t.task_id in ends):
-            text = "its outputs are not at one epoch"
-            raise JobError(text)
+        command = msg.TakeOver(job_id, attempt, self._own.location)
+        tasks, completed = gather(command, used, self._left_here(job_id, attempt, own), state.terminals)
         with self._lock:
             job.shuffles.reinitialize(attempt)
             job.shuffles.set_task_locations(job.placement, {a.agent_id: a.location for a in (self._own, *used)})
@@ -605,7 +549,7 @@ class Coordinator:
         """Take reports of an agent, in order; from any thread."""
         for report in reports:
             if isinstance(report, msg.BadRecordReport):
-                self._on_bad_records(_error_rows(report))  # not on the coordinator's thread, which has no time
+                self._on_bad_records(error_rows(report))  # not on the coordinator's thread, which has no time
             elif isinstance(report, msg.LateReport) and report.rows:
                 self.late.add(report.job_id, report.attempt, report.rows)
             self._inbox.put(report)
@@ -684,74 +628,6 @@ class Coordinator:
 
         self._stopper.submit(self._workflows.stop_job, job_id, job.generation, state, error).add_done_callback(told)
 
-    # -- FLUSH
-
-    def fence_all(self, job_ids: Sequence[str], cancelled: threading.Event) -> None:
-        """Wait until all that the jobs' sources held when this was called is visible and written.
-
-        Raises
-        ------
-        JobError
-            A job has failed, or its sources cannot tell.
-        SabotError
-            `cancelled` was set.
-        """
-        fences: list[tuple[Job, JobState, int]] = []
-        with self._lock:
-            try:
-                fences += [f for j in job_ids if (f := self._begin_fence(j, cancelled)) is not None]
-                while fences:
-                    job, state, fence_id = fences[-1]
-                    if job.state is not state and self._jobs.get(job.spec.job_id) is job:
-                        # recovered meanwhile: what it had read is being read again
-                        fences.pop()
-                        fences += [f for f in (self._begin_fence(job.spec.job_id, cancelled),) if f is not None]
-                    elif state.fence_passed(fence_id) or not self._fence_may_pass(job, state, fence_id):
-                        fences.pop()
-                        state.drop_fence(fence_id)
-                    else:
-                        self._wait(cancelled)
-            finally:
-                for _, state, fence_id in fences:
-                    state.drop_fence(fence_id)
-
-    def _begin_fence(self, job_id: str, cancelled: threading.Event) -> tuple[Job, JobState, int] | None:
-        job = self._jobs.get(job_id)
-        waited = (JobPhase.DEPLOYING, JobPhase.RECOVERING, JobPhase.STOPPED)
-        while job is not None and not job.paused:
-            if job.state is not None and not job.recovering and job.state.phase not in waited:
-                break
-            self._wait(cancelled)
-            job = self._jobs.get(job_id)
-        if job is None or job.state is None or job.paused:
-            return None
-        state = job.state
-        fence_id = next(self._fence_ids)
-        state.fence(fence_id)
-        if state.phase is JobPhase.RUNNING:
-            command = msg.Fence(job_id, state.attempt, fence_id)
-            self._post_to_sources(job, state, command)
-        return job, state, fence_id
-
-    def _fence_may_pass(self, job: Job, state: JobState, fence_id: int) -> bool:
-        """Whether waiting has a point; False when the job was dropped meanwhile."""
-        job_id = job.spec.job_id
-        if job.recovering:
-            return self._jobs.get(job_id) is job
-        if state.phase is JobPhase.FAILED:
-            text = f"job {job_id!r} failed: {state.error}"
-            raise JobError(text, hint="SHOW JOBS tells the state of every job")
-        if (unknown := state.fence_error(fence_id)) is not None:
-            text = f"job {job_id!r} cannot tell what its source holds: {unknown}"
-            raise JobError(text)
-        return self._jobs.get(job_id) is job
-
-    def _wait(self, cancelled: threading.Event) -> None:
-        self._lock.wait(0.2)
-        if cancelled.is_set():
-            text = "canceled by the user"
-            raise SabotError(text, sqlstate="57014")
-
 
 _NUDGE = msg.SourceDirty("", -1, "")
 """Wakes the coordinator's thread to look at its timers."""
@@ -760,19 +636,3 @@ _NUDGE = msg.SourceDirty("", -1, "")
 def _is_of(state: JobState | None, generation: int) -> TypeGuard[JobState]:
     """Whether the state is of this attempt or an older one: a workflow that comes late says nothing of a newer."""
     return state is not None and state.attempt <= generation
-
-
-def _error_rows(report: msg.BadRecordReport) -> pa.Table:
-    now = dt.datetime.now(dt.UTC)
-    offsets, payloads, reasons = zip(*report.records, strict=True)
-    count = len(report.records)
-    return pa.table(
-        {
-            "seen_at": pa.array([now] * count, pa.timestamp("us", tz="UTC")),
-            "job": [report.job_id] * count,
-            "source": [report.source] * count,
-            "offset": list(offsets),
-            "payload": [p.decode("utf-8", "backslashreplace") for p in payloads],
-            "reason": list(reasons),
-        }
-    )
