@@ -318,11 +318,12 @@ def test_a_job_that_waits_for_the_clock_gets_barriers_without_rows_and_its_time_
 def test_a_job_that_waits_for_the_clock_goes_on_after_its_sources() -> None:
     state = JobState("mv:v", 1, {"s/0": ["r"]}, frozenset({"m/0"}), 0.1, lambda: 7, 2.0)
     state.begin(0.0)
+    assert run_epoch(state, 0.05, passed("s/0", 1, finished=True)) == [Completed(1)]
     # one more, with the watermark of the end
-    _, closing = run_epoch(state, 0.2, passed("s/0", 1, finished=True))
+    (closing,) = state.tick(0.2)
     assert isinstance(closing, Inject)
     assert closing.barrier.watermarks_us == {"r": MAX_WATERMARK_US}
     assert not closing.barrier.final
-    assert run_epoch(state, 0.3, passed("s/0", 2, finished=True)) == [Completed(2)]
+    assert run_epoch(state, 0.25, passed("s/0", 2, finished=True)) == [Completed(2)]
     assert state.phase is JobPhase.RUNNING
     assert state.due() == pytest.approx(2.2)
