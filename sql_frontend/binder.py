@@ -169,6 +169,7 @@ def bind_select(text: str, catalog: Catalog) -> BoundSelect:
     """
     origin = Origin(text, once=True, lookup=catalog.lookup)
     tree = read_query(text, origin)
+    _refuse_order_by_all(tree, origin)
     bound = _Binder(catalog, origin).query(tree, {}, outermost=True)
     items = ", ".join(f"{quote(c.field)} AS {quote(c.name)}" for c in bound.columns)
     tail = bound.tail
@@ -180,6 +181,15 @@ def bind_select(text: str, catalog: Catalog) -> BoundSelect:
     if tail.offset:
         sql += f" OFFSET {tail.offset}"
     return BoundSelect(sql, tuple(c.name for c in bound.columns))
+
+
+def _refuse_order_by_all(tree: exp.Expr, origin: Origin) -> None:
+    """Leave DuckDB's ORDER BY ALL to it: the parser takes the word for a column."""
+    order = tree.args.get("order")
+    for ordered in order.expressions if isinstance(order, exp.Order) else ():
+        name = ordered.this
+        if isinstance(name, exp.Column) and name.name.lower() == "all" and not name.table and not name.this.quoted:
+            raise origin.unsupported("ORDER BY ALL", name)
 
 
 def _untyped(cell: exp.Expression) -> bool:

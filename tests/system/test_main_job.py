@@ -242,3 +242,10 @@ def test_many_rows_of_parameters_of_every_type(server: Server) -> None:
     with pytest.raises(sabot.Error, match="could not convert string 'x'"):
         server.db.executemany("INSERT INTO p (a, b) VALUES (?, ?)", [("1", "a"), ("x", "b")])
     assert server.rows("SELECT count(*) FROM p") == [(3,)]
+
+
+def test_order_by_all_is_left_to_duckdb(server: Server) -> None:
+    server.run("CREATE TABLE t (k INT, v INT)", "INSERT INTO t VALUES (2, 1), (1, 7)")
+    assert server.rows("SELECT k, v FROM t ORDER BY ALL") == [(1, 7), (2, 1)]
+    with pytest.raises(sabot.Error, match="column 'w' does not exist"):
+        server.rows("SELECT w FROM t")
