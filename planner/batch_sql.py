@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sqlglot import exp
+
 from planner.aggregates import value_sql
 from planner.keyed_sql import asof_sql, over_sql
 from planner.logical import (
@@ -101,11 +103,20 @@ class _Batch:
                 return self._join(node)
             case Over(input=child):
                 return over_sql(node, self._source(child))
+            case Unnest(input=Project() as child) if (series := _series(node, child)) is not None:
+                return self._series(node, child, series)
             case Unnest(input=child):
                 return unnest_sql(node, self._source(child), ())
             case Union(inputs=inputs):
                 names = ", ".join(quote(f.name) for f in schema_of(node))
                 return " UNION ALL ".join(f"SELECT {names} FROM {self._source(kid)}" for kid in inputs)
+
+    def _series(self, node: Unnest, child: Project, series: exp.Expression) -> str:
+        """Take a series between constants from DuckDB's table function: as a list it would be in memory as a whole."""
+        ((field, name, type_),) = node.lists
+        kept = [named(render(e.expr), e.name) for e in child.exprs if e.name != field]
+        items = ", ".join([*kept, f"NULL AS {quote(field)}", f'CAST("__series"."at" AS {type_}) AS {quote(name)}'])
+        return f'SELECT {items} FROM {self._source(child.input)}, {render(series)} AS "__series"("at")'
 
     def _aggregate(self, node: Aggregate) -> str:
         types = {f.name: f.type for f in schema_of(node.input)}
@@ -124,6 +135,23 @@ class _Batch:
             f"SELECT {names} FROM {self._source(node.left)} AS l {node.kind.value.upper()} JOIN "
             f"{self._source(node.right)} AS r ON {' AND '.join(on) or 'true'}"
         )
+
+
+def _series(node: Unnest, child: Project) -> exp.Expression | None:
+    """Return the call of a series of whole numbers between constants, if that is all that `node` unnests."""
+    if len(node.lists) != 1 or node.ordinality is not None or node.outer:
+        return None
+    field, _, type_ = node.lists[0]
+    call = next(e.expr for e in child.exprs if e.name == field)
+    whole = isinstance(call, exp.Anonymous) and call.name.lower() in ("range", "generate_series")
+    if not whole or type_ not in ("INTEGER", "BIGINT") or not all(_is_whole(a) for a in call.expressions):
+        return None
+    return call
+
+
+def _is_whole(node: exp.Expr) -> bool:
+    inner = node.this if isinstance(node, exp.Neg) else node
+    return isinstance(inner, exp.Literal) and not inner.is_string and inner.name.isdigit()
 
 
 def _row_count(scan: Scan) -> str | None:
