@@ -57,6 +57,8 @@ _GRAMMAR = frozenset(
 )
 """Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
 _REFUSED = {
+    # the parser drops the word, and a struct is left
+    ("map", "{"): ("MAP {...}", "cast a text: '{a=1}'::MAP(VARCHAR, INTEGER)"),
     ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
 }
 _CALLABLE = frozenset(

@@ -37,7 +37,7 @@ SELECT k % 2 AS odd, label, rate, max(weight) AS m, grouping(label) AS g FROM it
 --
 SELECT label, count(DISTINCT k) AS n FROM items GROUP BY ROLLUP (label) HAVING count(*) > 1
 --
-SELECT round(avg(rate), 1) AS r, upper(max(label)) AS u FROM items
+SELECT round(sum(rate), 1) AS r, upper(max(label)) AS u FROM items
 --
 SELECT k, count(*) AS n, count(DISTINCT v) AS d, count(DISTINCT v) FILTER (WHERE ok) AS o, count(DISTINCT name)
 FILTER (WHERE v > 1) AS m, count(DISTINCT name) FILTER (WHERE NOT ok) AS p, max(f) AS top FROM events GROUP BY k

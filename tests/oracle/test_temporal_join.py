@@ -181,7 +181,8 @@ def test_a_left_row_keeps_the_right_rows_of_its_epoch(
 def test_a_join_with_an_append_only_left_side_is_append_only() -> None:
     job = plan(CASES["append-only, left"][0], 4)
     assert job.output.append_only
-    assert "append-only, stream key unknown, distribution hash(k)\n      on k = k_1" in job.explain()
+    join = job.explain().partition("3-temporal_join: ")[2]
+    assert "append-only, stream key unknown, distribution hash(k)" in join.partition("on k = k_1")[0]
     assert not plan(CASES["retracting, left"][0], 4).output.append_only
 
 
