@@ -249,9 +249,9 @@ def test_explain_holds_a_statement_or_a_name() -> None:
         ("SELECT 1; SELECT 2", "another after it", "SELECT 2", None),
         ("create table other.t (a int)", "schema 'other' does not exist", "other", "public"),
         (
-            "CREATE FUNCTION f() RETURNS INT LANGUAGE SQL AS 'SELECT 1'",
-            "cannot create 'FUNCTION'",
-            "FUNCTION",
+            "CREATE SEQUENCE s START 1",
+            "cannot create 'SEQUENCE'",
+            "SEQUENCE",
             None,
         ),
     ],
