@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
@@ -171,7 +172,7 @@ def sabot_rows(path: Path, query: str, agents: int) -> Counter[tuple[object, ...
     with Server(agents) as server:
         declare(server, path)
         server.run(f"CREATE MATERIALIZED VIEW checked AS {queries.QUERIES[query]}", "FLUSH")
-        return Counter(server.connection.sql("SELECT * FROM checked").fetchall())
+        return Counter(map(plain, server.connection.sql("SELECT * FROM checked").fetchall()))
 
 
 def duckdb_rows(path: Path, query: str) -> Counter[tuple[object, ...]]:
@@ -180,7 +181,12 @@ def duckdb_rows(path: Path, query: str) -> Counter[tuple[object, ...]]:
 
     con = duckdb.connect()
     con.execute("SET integer_division = true; SET TimeZone = 'UTC'")
-    return Counter(con.execute(queries.batch_sql(query, path)).fetchall())
+    return Counter(map(plain, con.execute(queries.batch_sql(query, path)).fetchall()))
+
+
+def plain(row: tuple[object, ...]) -> tuple[object, ...]:
+    """Return a row whose averages, exact here and DOUBLE in DuckDB, are told with twelve digits."""
+    return tuple(float(f"{v:.12g}") if isinstance(v, Decimal | float) else v for v in row)
 
 
 def check(events: int, names: list[str], agents: int) -> None:
