@@ -23,6 +23,7 @@ from sabotd.catalog_store import CatalogStore
 from sabotd.config import Config
 from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
 from sabotd.control.coordinator import Coordinator
+from sabotd.control.jobs import Job
 from sabotd.control.members import Member, MemberTable
 from sabotd.control.remote_agents import RemoteAgents
 from sabotd.control.roster import Roster
@@ -166,15 +167,44 @@ class Cluster:
 
     def _go_on(self) -> None:
         """Have every job run that is to; what a dead daemon had begun has been finished by now."""
-        for job in self.coordinator.jobs():
-            job_id = job.spec.job_id
-            if job.has_tasks or job.phase == "FINISHED" or self._is_over(job_id):
-                continue
-            if self.coordinator.resume(job_id):
-                if job.paused:
-                    self.coordinator.pause_sources(job_id)
-            elif not job.paused:
-                self._begin_again(job_id)
+        jobs = {j.spec.job_id: j for j in self.coordinator.jobs()}
+        emptied: set[str] = set()  # relations whose rows begin anew
+        anew = []
+        for obj in self.catalog.all():  # in order of creation
+            rereads = bool(obj.reads & emptied)
+            job = jobs.get(obj.job_id) if obj.job_id is not None else None
+            if job is not None and not self._goes_on(job, rereads=rereads):
+                anew.append(job)
+                rereads = True
+            if rereads:
+                emptied.add(obj.name)
+        # readers stop before what they read is emptied: one that a finished workflow deployed would fail by it
+        for job in reversed(anew):
+            if job.has_tasks:
+                self.coordinator.suspend(job.spec.job_id, job.generation)
+        for job in anew:
+            if not job.paused:
+                self._begin_again(job.spec.job_id)
+
+    def _goes_on(self, job: Job, *, rereads: bool) -> bool:
+        """Whether a job needs no new attempt: it is over, runs already, or its tasks outlived the daemon before.
+
+        Parameters
+        ----------
+        rereads : bool
+            What it reads begins again, and so it has to, unless it is over.
+        """
+        if job.phase == "FINISHED" or self._is_over(job.spec.job_id):
+            return True
+        if rereads:
+            return False
+        if job.has_tasks:
+            return True
+        if not self.coordinator.resume(job.spec.job_id):
+            return False
+        if job.paused:
+            self.coordinator.pause_sources(job.spec.job_id)
+        return True
 
     def _is_over(self, job_id: str) -> bool:
         """Whether a job has finished and its result is there: a sink's always, a view's if its rows are on disk."""
