@@ -17,7 +17,7 @@ from typing import TypeAlias
 import pyarrow as pa
 from pyarrow import flight
 
-from cython_shuffle.transport_security import PLAIN, TLS, UNIX, Security, TokenCheck
+from cython_shuffle.transport_security import PLAIN, TLS, UNIX, CallCheck, Security, tell_distrust
 from sabot.errors import InternalError, SabotError, ShuffleError, error_from_wire
 
 __all__ = [
@@ -187,7 +187,8 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
         certificates = None
         if location.startswith(TLS):
             certificates = [(security.certificate, security.private_key)]
-        middleware = {"token": TokenCheck(endpoint.name, security.token)} if security.token else None
+        checks = security.token or location.startswith(TLS)
+        middleware = {"check": CallCheck(endpoint.name, security.token)} if checks else None
         self._options = pa.ipc.IpcWriteOptions(compression=endpoint.compression)
         self._endpoint = endpoint
         super().__init__(location, tls_certificates=certificates, middleware=middleware)
@@ -252,6 +253,7 @@ class ClientPool:
         self._security = security
         self._lock = threading.Lock()
         self._clients: dict[str, flight.FlightClient] = {}
+        self._distrusted: set[str] = set()
 
     def call_action(self, location: str, name: str, body: bytes, timeout_s: float = 10.0) -> bytes:
         """Run action `name` at `location` and return its answer.
@@ -266,7 +268,7 @@ class ClientPool:
         try:
             results = list(self._client(location).do_action(action, self._security.call_options(timeout_s)))
         except (flight.FlightError, pa.ArrowException, OSError) as error:
-            raise _from_flight(error, location) from error
+            raise self._failure(error, location) from error
         answer = b"".join(r.body.to_pybytes() for r in results)
         if answer[:1] == _OK:
             return answer[1:]
@@ -278,7 +280,7 @@ class ClientPool:
             reader = self._client(location).do_get(flight.Ticket(ticket), self._security.call_options())
             return RemoteStream(reader, location)
         except (flight.FlightError, pa.ArrowException, OSError) as error:
-            raise _from_flight(error, location) from error
+            raise self._failure(error, location) from error
 
     def close(self) -> None:
         """Disconnect from all; a later call connects again."""
@@ -286,6 +288,15 @@ class ClientPool:
             clients, self._clients = self._clients, {}
         for client in clients.values():
             client.close()
+
+    def _failure(self, error: Exception, location: str) -> SabotError:
+        if (why := _why_no_tls(error)) is not None:
+            with self._lock:
+                first = location not in self._distrusted
+                self._distrusted.add(location)
+            if first:  # not at each of the tries that follow
+                tell_distrust(location, why)
+        return _from_flight(error, location)
 
     def _client(self, location: str) -> flight.FlightClient:
         with self._lock:
@@ -324,16 +335,14 @@ def _from_flight(error: Exception, location: str) -> SabotError:
     details = getattr(error, "extra_info", b"")
     if details:
         return error_from_wire(json.loads(details))
-    text = str(error).partition(". gRPC client debug context")[0]
+    text = _text(error)
     text, was_bug, _ = text.partition(". Detail: Python exception")
     if was_bug:
         return InternalError(f"peer at {location!r} failed: {text}")
     text = text.partition(". Detail: ")[0].rpartition(", with message: ")[2]
     if isinstance(error, flight.FlightUnauthenticatedError):
         return ShuffleError(f"peer at {location!r} refused: {text}", hint="both sides need one token")
-    _, no_tls, why = text.partition("Ssl handshake failed")
-    if no_tls:
-        why = why.rpartition(":")[2].strip()
+    if (why := _why_no_tls(error)) is not None:
         return ShuffleError(
             f"no TLS with peer at {location!r}: {why}", hint="do both speak TLS, and is its certificate one of ours"
         )
@@ -348,6 +357,17 @@ def _from_flight(error: Exception, location: str) -> SabotError:
     if isinstance(error, flight.FlightCancelledError):
         return ShuffleError(f"call to {location!r} was cancelled")
     return ShuffleError(f"call to {location!r} failed: {text}")
+
+
+def _text(error: Exception) -> str:
+    return str(error).partition(". gRPC client debug context")[0]
+
+
+def _why_no_tls(error: Exception) -> str | None:
+    """Return why no TLS came about; None if that is not what `error` says."""
+    text = _text(error).partition(". Detail: ")[0]
+    _, found, why = text.partition("Ssl handshake failed")
+    return why.rpartition(":")[2].strip() if found else None
 
 
 def _check_socket_path(path: str) -> None:

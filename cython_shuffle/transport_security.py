@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 from pyarrow import flight
 
 from sabot.errors import ConfigError, ShuffleError
 
 UNIX = "grpc+unix://"
 TLS = "grpc+tls://"
+DISTRUST = "sabot-distrust"
+"""Header of a call that says why its caller does not trust the endpoint's certificate."""
+DISTRUST_BYTES = 200
+_TELL_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -85,15 +90,46 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Refuses calls without the token, before anything of theirs is read."""
+class CallCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Refuses calls without the token, before anything of theirs is read; hears who does not trust the certificate.
 
-    def __init__(self, name: str, token: str) -> None:
+    Parameters
+    ----------
+    name : str
+        The endpoint's, for messages.
+    token : str or None
+        None: every call passes.
+    """
+
+    def __init__(self, name: str, token: str | None) -> None:
         self._name = name
-        self._expected = b"Bearer " + token.encode()
+        self._expected = b"Bearer " + token.encode() if token else None
 
     def start_call(self, info: Any, headers: Mapping[str, list[str]]) -> None:
-        given = next((v[0] for k, v in headers.items() if k.lower() == "authorization"), "")
-        if not hmac.compare_digest(given.encode(), self._expected):
+        given = {k.lower(): v[0] for k, v in headers.items() if v}
+        if (why := given.get(DISTRUST)) is not None:
+            # anyone can send this: it is quoted, short, and changes nothing
+            _log.warning("endpoint %r is not trusted by a caller: %r", self._name, why[:DISTRUST_BYTES])
+            raise flight.FlightUnauthenticatedError("noted")
+        if self._expected is None:
+            return
+        if not hmac.compare_digest(given.get("authorization", "").encode(), self._expected):
             _log.warning("endpoint %r refused a call: the agent's token is missing or wrong", self._name)
             raise flight.FlightUnauthenticatedError("the agent's token is missing or wrong")
+
+
+def tell_distrust(location: str, why: str) -> None:
+    """Let the endpoint at `location` know that its certificate is not trusted here: gRPC tells it nothing of that.
+
+    Goes over a connection that trusts anybody, and so carries neither a token nor anything else but `why`.
+    """
+    client = flight.FlightClient(location, disable_server_verification=True)
+    text = why.encode("unicode_escape")[:DISTRUST_BYTES]  # a header is a line of ASCII
+    options = flight.FlightCallOptions(timeout=_TELL_S, headers=[(DISTRUST.encode(), text)])
+    try:
+        list(client.do_action(flight.Action(DISTRUST, b""), options))
+    except (flight.FlightError, pa.ArrowException, OSError) as error:
+        # its answer to this is an error; so is that of a peer which speaks no TLS at all, or is none of ours
+        _log.debug("told %s that it is not trusted: %s", location, error)
+    finally:
+        client.close()

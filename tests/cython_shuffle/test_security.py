@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pyarrow import flight
 
 from cython_shuffle.frames import Barrier
 from cython_shuffle.transport import ClientPool, FlightEndpoint, Security
+from cython_shuffle.transport_security import tell_distrust
 from sabot.errors import ConfigError, ShuffleError
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.shuffle_io import edge, locations, next_frame, rows
@@ -68,11 +70,27 @@ def test_a_wrong_token(running, security, token, caplog):
     pool.close()
 
 
-def test_a_certificate_that_nobody_vouches_for(running, security):
-    with pytest.raises(ShuffleError, match=r"no TLS with peer at .*self-signed") as caught:
-        call(running.location, Security("s3cret"))
-    assert not caught.value.retryable
-    assert "\n" not in caught.value.message
+def test_a_certificate_that_nobody_vouches_for(running, security, caplog):
+    pool = ClientPool(Security("s3cret"))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            with pytest.raises(ShuffleError, match=r"no TLS with peer at .*self-signed") as caught:
+                pool.call_action(running.location, "x", b"")
+            assert not caught.value.retryable
+            assert "\n" not in caught.value.message
+    pool.close()
+    # the endpoint's side: once, however often it is tried, and without the token having been sent
+    (record,) = caplog.records
+    assert re.fullmatch(r"endpoint 'a' is not trusted by a caller: '.*self-signed.*'", record.message)
+
+
+def test_what_says_that_it_trusts_us_not_is_quoted(running, caplog):
+    with caplog.at_level(logging.WARNING):
+        tell_distrust(running.location, "a\nline ü " + "x" * 5000)
+    (record,) = caplog.records
+    assert record.message.startswith(r"endpoint 'a' is not trusted by a caller: 'a\\nline \\xfc x")
+    assert len(record.message) < 300
+    running()
 
 
 def test_a_certificate_of_another_name(security):
