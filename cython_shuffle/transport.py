@@ -268,7 +268,7 @@ class ClientPool:
         try:
             results = list(self._client(location).do_action(action, self._security.call_options(timeout_s)))
         except (flight.FlightError, pa.ArrowException, OSError) as error:
-            raise self._failure(error, location) from error
+            raise _from_flight(error, location) from error
         answer = b"".join(r.body.to_pybytes() for r in results)
         if answer[:1] == _OK:
             return answer[1:]
@@ -280,7 +280,8 @@ class ClientPool:
             reader = self._client(location).do_get(flight.Ticket(ticket), self._security.call_options())
             return RemoteStream(reader, location)
         except (flight.FlightError, pa.ArrowException, OSError) as error:
-            raise self._failure(error, location) from error
+            self._say_if_distrusted(error, location)
+            raise _from_flight(error, location) from error
 
     def close(self) -> None:
         """Disconnect from all; a later call connects again."""
@@ -289,14 +290,15 @@ class ClientPool:
         for client in clients.values():
             client.close()
 
-    def _failure(self, error: Exception, location: str) -> SabotError:
-        if (why := _why_no_tls(error)) is not None:
-            with self._lock:
-                first = location not in self._distrusted
-                self._distrusted.add(location)
-            if first:  # not at each of the tries that follow
-                tell_distrust(location, why)
-        return _from_flight(error, location)
+    def _say_if_distrusted(self, error: Exception, location: str) -> None:
+        """Tell the peer why there is no TLS, once; where an action is refused, the tables carry the word to and fro."""
+        if (why := _why_no_tls(error)) is None:
+            return
+        with self._lock:
+            first = location not in self._distrusted
+            self._distrusted.add(location)
+        if first:  # not at each of the tries that follow
+            tell_distrust(location, why)
 
     def _client(self, location: str) -> flight.FlightClient:
         with self._lock:

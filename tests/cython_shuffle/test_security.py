@@ -75,7 +75,7 @@ def test_a_certificate_that_nobody_vouches_for(running, security, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             with pytest.raises(ShuffleError, match=r"no TLS with peer at .*self-signed") as caught:
-                pool.call_action(running.location, "x", b"")
+                pool.open_stream(running.location, b"")
             assert not caught.value.retryable
             assert "\n" not in caught.value.message
     pool.close()
