@@ -291,7 +291,7 @@ class ClientPool:
             client.close()
 
     def _say_if_distrusted(self, error: Exception, location: str) -> None:
-        """Tell the peer why there is no TLS, once; where an action is refused, the tables carry the word to and fro."""
+        """Tell the peer why there is no TLS, once; where an action is refused, the tables tell both sides."""
         if (why := _why_no_tls(error)) is None:
             return
         with self._lock:
