@@ -27,6 +27,7 @@ from sabotd.control.jobs import Job
 from sabotd.control.members import Member, MemberTable
 from sabotd.control.remote_agents import RemoteAgents
 from sabotd.control.roster import Roster
+from sabotd.control.sole_daemon import SoleDaemon
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
@@ -83,6 +84,8 @@ class Cluster:
         self.catalog = CatalogStore()
         engine, url = open_engine(config.control.database, data_dir)
         self._engine = engine
+        self._sole = SoleDaemon(engine.url, str(data_dir), _end_at_once)
+        self._sole.take()
         self._workflows = Workflows(engine, url)
         self._tables = ControlTables(engine)
         agents = config.agents
@@ -294,6 +297,7 @@ class Cluster:
         self._clients.close()
         self.store.close()
         self._engine.dispose()
+        self._sole.release()
         for folder in (self._run_dir, self._state_dir, self._scratch):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(self._lock_file)
@@ -351,6 +355,12 @@ class Cluster:
         for level in sorted(by_level):
             self.coordinator.fences.await_all(by_level[level], cancelled)
         return [j.spec.job_id for j in self.coordinator.jobs() if j.phase == "PAUSED"]
+
+
+def _end_at_once() -> None:
+    """End as a kill would: another sabotd goes on with what this one has begun."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def _lock(data_dir: Path) -> int:
