@@ -280,11 +280,16 @@ class Cluster:
         return b""
 
     def stop(self, timeout_s: float = 8.0) -> None:
-        """Stop everything; tables and the catalog are on disk."""
+        """Stop everything; tables and the catalog are on disk.
+
+        Jobs whose tasks elsewhere wait for the next daemon are left as they are: the process has to end then, for they
+        notice no more of it than of a kill. An orderly end would be told to their peers as the end of the job.
+        """
         self._closing = True
         self._opened.set()
+        left = False
         try:
-            self.coordinator.halt()
+            left = self.coordinator.halt()
         except SabotError as error:  # an agent that hangs is killed below
             log.warning("an agent does not answer: %s", error.message)
         self._recovery.stop()
@@ -292,6 +297,10 @@ class Cluster:
         self._workflows.stop()
         self._children.stop(timeout_s)
         self._remote.stop()
+        if left:
+            log.info("jobs at agents elsewhere wait %g s for the next sabotd", self.config.agents.hold_s)
+            self._sole.release()
+            return
         self._runtime.stop()
         self._endpoint.stop()
         self._clients.close()

@@ -480,13 +480,15 @@ class Coordinator:
         for job_id, attempt in stale:
             agent.post(msg.Cancel(job_id, attempt))
 
-    def halt(self) -> None:
-        """Have all tasks everywhere leave quietly: the daemon stops."""
+    def halt(self) -> bool:
+        """Have all tasks leave quietly that do not outlive the daemon, which stops; True if there are others."""
         with self._lock:
-            jobs = [(j.spec.job_id, j.generation) for j in self._jobs.values() if j.has_tasks]
+            live = [j for j in self._jobs.values() if j.has_tasks]
+            jobs = [(j.spec.job_id, j.generation) for j in live if j.shuffles.hold is None]
         for agent in [self._own, *self._agents()]:
             for job_id, generation in jobs:
                 self._cancel(agent, msg.Cancel(job_id, generation, halt=True))
+        return len(live) > len(jobs)
 
     def record(self, job_id: str, generation: int, state: str, error: str | None) -> None:
         """Write the state down."""

@@ -1,4 +1,4 @@
-"""sabotd killed with kill -9: the tasks of jobs at agents elsewhere keep their state, are found again and go on."""
+"""sabotd killed with kill -9, or stopped: the tasks of jobs at agents elsewhere keep their state, are found again and go on."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Cluster:
         with self.connect() as db:
             return [tuple(r) for r in db.sql(query).fetchall()]
 
-    def kill_and_start(self) -> None:
-        self.daemon.end(signal.SIGKILL)
+    def kill_and_start(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        assert self.daemon.end(sig) == (0 if sig == signal.SIGTERM else -sig)
         self.start()
 
     def attempts(self) -> dict[str, int]:
@@ -112,7 +112,7 @@ def test_tasks_elsewhere_go_on_when_sabotd_was_killed(cluster: Cluster) -> None:
     for round_ in range(4):
         # without a FLUSH: rows are under way when it is killed
         cluster.run(f"INSERT INTO t SELECT i % 10, i FROM range({1000 + round_}) r(i)")
-        cluster.kill_and_start()
+        cluster.kill_and_start(signal.SIGTERM if round_ == 2 else signal.SIGKILL)
         cluster.run(f"INSERT INTO t SELECT i % 10, i FROM range({500 + round_}) r(i)", "DELETE FROM d WHERE k = 4")
         cluster.run("INSERT INTO d VALUES (4, 'again')", "FLUSH")
         for name, query in VIEWS.items():
@@ -135,11 +135,11 @@ def test_sources_and_sinks_elsewhere_go_on_when_sabotd_was_killed(cluster: Clust
         "FORMAT PLAIN ENCODE CSV",
     )
     before = cluster.attempts()
-    for _ in range(3):
+    for sig in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         with cluster.connect() as db:
             ((reached,),) = db.sql("SELECT coalesce(max(n), 0) FROM total").fetchall()
             wait_for(db, f"SELECT n > {reached} OR n = 60000 FROM total", [(True,)])
-        cluster.kill_and_start()
+        cluster.kill_and_start(sig)
     cluster.run("FLUSH")
     assert cluster.rows("SELECT n, s FROM total") == [(60000, 60000 * 60001 // 2)]
     assert cluster.attempts() == before, cluster.daemon.log.read_text()
