@@ -1,4 +1,4 @@
-"""sabotd killed with kill -9, or stopped: the tasks of jobs at agents elsewhere keep their state, are found again and go on."""
+"""sabotd killed or stopped: tasks of jobs at agents elsewhere keep their state, are found again and go on."""
 
 from __future__ import annotations
 
