@@ -171,4 +171,4 @@ def test_a_killed_daemon_finishes_what_it_had_begun(lives: Lives, case: str, mom
     assert number >= 3
     with sabot.connect(daemon.location) as db:
         lives.check(db, jobs)
-    assert "ERROR   sabotd" not in daemon.log.read_text(), "no job fails by a kill"
+    assert "ERROR   sabotd sabot.coordinator" not in daemon.log.read_text(), "no job fails by a kill"
