@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from planner.aggregate_forms import JSONB_OBJECT, form
 from planner.changelog import Monotone
 from planner.logical import AggCall, Aggregate, OrderBy, schema_of
 from planner.numeric import is_decimal, quotient_sql
@@ -217,7 +218,7 @@ def whole_rows_sql(node: Aggregate) -> str:
 _ORDERED = frozenset(
     ["first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "group_concat", "listagg", "mode"]
     + ["arg_min", "arg_max", "min_by", "max_by", "argmin", "argmax", "json_group_array", "arg_min_null", "arg_max_null"]
-    + ["array_concat_agg", "approx_quantile", "histogram", "map_agg", "json_group_object"]
+    + ["array_concat_agg", "approx_quantile", "histogram", "map_agg", "json_group_object", JSONB_OBJECT]
 )
 
 
@@ -227,7 +228,10 @@ def settled(call: AggCall) -> tuple[OrderBy, ...]:
         return ()
     known = {o.field for o in call.order}
     named = (call.argument, *call.more)
-    return (*call.order, *(OrderBy(f) for f in dict.fromkeys(named) if f is not None and f not in known))
+    # of the values of one key the last stays, which is to be one that is there
+    nulls_first = call.function == JSONB_OBJECT
+    rest = (OrderBy(f, nulls_first=nulls_first) for f in dict.fromkeys(named) if f is not None and f not in known)
+    return (*call.order, *rest)
 
 
 def call_sql(call: AggCall, types: Mapping[str, str], order: tuple[OrderBy, ...] = ()) -> str:
@@ -252,6 +256,17 @@ def value_sql(
         total, count = (call_sql(replace(call, function=f), types, order) for f in ("sum", "count"))
         exact = sum_type(types[call.argument or ""]) or ""
         return _mean(f"CAST({total}{around} AS {exact})", exact, f"nullif({count}{around}, 0)", call.type)
+    named = [n for n in (call.argument, *call.more) if n is not None]
+
+    def listed(value: str, before: Sequence[str]) -> str:
+        sort = ", ".join([*before, *([order_sql(order)] if order else [])])
+        distinct = "DISTINCT " if call.distinct else ""
+        return f"list({distinct}{value}{f' ORDER BY {sort}' if sort else ''}{nulls}){around}"
+
+    arguments = [_as_value(n, types.get(n, ""), call.function) for n in named] + list(call.constants)
+    formed = form(call.function, [types.get(n, "") for n in named], arguments, listed)
+    if formed is not None:
+        return formed
     bare = call_sql(call, types, order)
     return f"{bare[:-1]}{nulls}){around}" if nulls else f"{bare}{around}"
 

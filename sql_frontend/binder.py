@@ -509,7 +509,7 @@ class _Binder:
         inputs, columns = self._alike(tree, branches)
         node: LogicalNode = Union(inputs)
         if tree.args.get("distinct"):
-            node = build.distinct(node)
+            node = build.distinct(node, self.origin)
         return Bound(node, columns)
 
     def _alike(self, tree: exp.Expr, branches: Sequence[Bound]) -> tuple[tuple[LogicalNode, ...], tuple[Column, ...]]:

@@ -157,9 +157,17 @@ def conjuncts(predicate: exp.Expression) -> list[exp.Expression]:
     return [bare]  # type: ignore[list-item]
 
 
-def distinct(node: LogicalNode) -> LogicalNode:
+def distinct(node: LogicalNode, origin: Origin) -> LogicalNode:
     """Return each different row of `node` once."""
-    return Aggregate(node, tuple(f.name for f in schema_of(node)), ())
+    fields = schema_of(node)
+    if any(f.type == "INTERVAL" for f in fields):
+        node = project(node, [(f.name, one_written(column(f.name), f.type)) for f in fields], origin)
+    return Aggregate(node, tuple(f.name for f in fields), ())
+
+
+def one_written(key: exp.Expression, type_: str) -> exp.Expression:
+    """Return a key to group by in one form: intervals may be equal and differ, as 24 hours and one day do."""
+    return exp.Anonymous(this="normalized_interval", expressions=[key]) if type_ == "INTERVAL" else key
 
 
 def _typed(expression: exp.Expression, type_: str) -> exp.Expression:

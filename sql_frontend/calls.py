@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import duckdb
 from sqlglot import exp
 
-from planner.aggregates import call_sql
+from planner.aggregate_forms import JSONB_OBJECT
+from planner.aggregates import value_sql
 from planner.logical import AggCall
 from planner.numeric import quotient_type
 from sabot.schema import Field
@@ -28,7 +29,7 @@ AGGREGATES: dict[type[exp.Expr], str] = {
 _RENAMED = {
     "jsonb_agg": "json_group_array",
     "json_agg": "json_group_array",
-    "jsonb_object_agg": "json_group_object",
+    "jsonb_object_agg": JSONB_OBJECT,
     "json_object_agg": "json_group_object",
     "every": "bool_and",
     "first_value": "first",
@@ -163,14 +164,18 @@ def taken_apart(node: exp.Expr, name: str, origin: Origin) -> WrittenCall:
         order = list(arguments[-1].expressions)
         arguments[-1] = arguments[-1].this
     if within:
-        arguments, order = _within_group(name, arguments, within, node, origin)
+        arguments, order, never = _within_group(name, arguments, within, node, origin)
+        condition = condition if never is None else never
     return WrittenCall(name, arguments, distinct, order, condition, ignore_nulls)
 
 
 def _within_group(
     name: str, arguments: list[exp.Expr], within: list[exp.Expr], node: exp.Expr, origin: Origin
-) -> tuple[list[exp.Expr], list[exp.Expr]]:
-    """``percentile_cont(f) WITHIN GROUP (ORDER BY x)`` is ``quantile_cont(x, f)``, of a descending order 1 - f."""
+) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
+    """``percentile_cont(f) WITHIN GROUP (ORDER BY x)`` is ``quantile_cont(x, f)``, of a descending order 1 - f.
+
+    Returns the arguments, the order, and the condition that takes FILTER's place.
+    """
     if name not in _WITHIN or len(within) != 1 or len(arguments) != (name != "mode"):
         raise origin.unsupported(
             f"WITHIN GROUP of {name!r}", node, hint="percentile_cont(0.5) WITHIN GROUP (ORDER BY x)"
@@ -178,13 +183,33 @@ def _within_group(
     by = within[0]
     value = by.this if isinstance(by, exp.Ordered) else by
     if name == "mode":
-        return [value], []
-    given = None
-    if not any(arguments[0].find_all(exp.Column, exp.Query, exp.Func)):
-        given = constant(f"CAST({arguments[0].sql('duckdb')} AS DOUBLE)")
+        # of several values that are there as often, the first in this order
+        return [value], [by] if by.args.get("desc") else [], None
+    given = arguments[0].unnest()
+    several = isinstance(given, exp.Array)
+    fractions = [_fraction(f, node, origin) for f in (given.expressions if several else [given])]
+    if None in fractions and several:
+        raise origin.unsupported("NULL among the fractions of a percentile", node)
+    if None in fractions:
+        # the percentile of an unknown fraction is NULL, whatever the rows: that of no rows
+        return [value, exp.Literal.number("0.5")], [], exp.false()
+    descending = bool(by.args.get("desc"))
+    # DuckDB counts from the end where the fraction is negative
+    signed = [str((-f or 1) if descending else f) for f in fractions if f is not None]
+    written = [exp.Neg(this=exp.Literal.number(s[1:])) if s[0] == "-" else exp.Literal.number(s) for s in signed]
+    return [value, exp.Array(expressions=written) if several else written[0]], [], None
+
+
+def _fraction(written: exp.Expr, node: exp.Expr, origin: Origin) -> float | None:
+    """Return the constant between 0 and 1 that is written, None for NULL."""
+    given: object = False
+    if not any(written.find_all(exp.Column, exp.Query, exp.Func)):
+        given = constant(f"CAST({written.sql('duckdb')} AS DOUBLE)")
+    if given is None:
+        return None
     if not isinstance(given, float) or not 0 <= given <= 1:
         raise origin.error("the fraction of a percentile must be a number between 0 and 1", node, sqlstate="22003")
-    return [value, exp.Literal.number(str(round(1 - given if by.args.get("desc") else given, 15)))], []
+    return given
 
 
 def call_type(call: Aggregation, arguments: Sequence[str], origin: Origin, *, window: bool = False) -> str:
@@ -210,7 +235,7 @@ def call_type(call: Aggregation, arguments: Sequence[str], origin: Origin, *, wi
     plain = AggCall(
         "c", call.function, names[0] if names else None, "", call.distinct, None, tuple(names[1:]), call.constants
     )
-    sql = call_sql(plain, {f.name: f.type for f in fields}) + (" OVER ()" if window else "")
+    sql = value_sql(plain, {f.name: f.type for f in fields}, (), " OVER ()" if window else "")
     try:
         (type_,) = describe(fields, (sql,))
     except duckdb.Error as error:

@@ -11,7 +11,7 @@ from planner.logical import AggCall, Aggregate, LogicalNode, OrderBy, Union, sch
 from sql_frontend import build
 from sql_frontend.calls import GROUPING, Aggregation, call_type
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import WINDOW, Resolver
+from sql_frontend.resolver import WINDOW, Resolver, check_types
 from sql_frontend.scope import Scope
 
 LIST = "\x03"
@@ -44,9 +44,12 @@ def aggregated(
     inputs = _Inputs()
     key_fields: list[str] = []
     by_key: list[tuple[exp.Expression, str]] = []
+    written = list(dict.fromkeys(k for s in sets for k in s))
+    types = dict(zip(written, check_types(schema_of(node), written, scope.origin), strict=True))
     for key in (k for s in sets for k in s):
         wanted = next((i.name for i in items if i.explicit and i.expression == key), UNNAMED)
-        field = inputs.add(key, key.name if isinstance(key, exp.Column) else wanted.replace(UNNAMED, "key"))
+        wanted = key.name if isinstance(key, exp.Column) else wanted.replace(UNNAMED, "key")
+        field = inputs.add(build.one_written(key, types[key]), wanted)
         if field not in key_fields:
             key_fields.append(field)
             by_key.append((key, field))
@@ -60,14 +63,14 @@ def aggregated(
         )
         prepared.append((arguments, flag, order))
     before = build.project(node, inputs.items or [_first_field(node)], scope.origin)
-    types = build.types_by_field(before)
+    given = build.types_by_field(before)
     replaced: dict[str, str] = {}
     agg_calls: list[AggCall] = []
     for (i, call), (arguments, flag, order) in zip(real, prepared, strict=True):
         placeholder = Resolver.placeholder(i)
         named = next((it.name for it in items if it.explicit and it.expression.name == placeholder), None)
         name = build.fresh(named or _call_name(call), [*key_fields, *(c.name for c in agg_calls)])
-        type_ = call_type(call, [types[a] for a in arguments], scope.origin)
+        type_ = call_type(call, [given[a] for a in arguments], scope.origin)
         first = arguments[0] if arguments else None
         agg_calls.append(
             AggCall(name, call.function, first, type_, call.distinct, flag, tuple(arguments[1:]), call.constants, order)
@@ -89,8 +92,7 @@ def aggregated(
             told.append((name, [fields_of[a] for a in call.arguments]))
             replaced[Resolver.placeholder(i)] = name
         branches = [
-            _grouping_set(before, [inputs.add(k, "key") for k in s], key_fields, agg_calls, told, scope.origin)
-            for s in sets
+            _grouping_set(before, [fields_of[k] for k in s], key_fields, agg_calls, told, scope.origin) for s in sets
         ]
         after = Union(tuple(branches)) if len(branches) > 1 else branches[0]
     return after, lambda e: _above(e, by_key, replaced, passing, scope)

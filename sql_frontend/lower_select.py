@@ -124,7 +124,7 @@ class _Select:
             if any(o.field not in (*visible, *beside) for o in order):
                 msg = "ORDER BY of SELECT DISTINCT must be in the select list"
                 raise self.origin.error(msg, self.select.args["order"], sqlstate="42P10")
-            node = build.distinct(self._only(node, [*visible, *beside]))
+            node = build.distinct(self._only(node, [*visible, *beside]), self.scope.origin)
         if self.on:
             node, place = numbered(node, [*keys, *dict.fromkeys(fields[i] for i in self.on)], order, "row_number")
             first = exp.EQ(this=build.column(place), expression=exp.Literal.number(1))

@@ -143,6 +143,8 @@ def subscripted(
 def by_place(value: exp.Expr) -> exp.Expr:
     """Return a row ``(a, b)`` without names, which DuckDB compares with any other of as many fields."""
     bare = value.unnest()
+    if isinstance(bare, exp.Array) and bare.expressions:
+        return exp.Array(expressions=[by_place(e) for e in bare.expressions])
     if not isinstance(bare, exp.Struct) or [p.name for p in bare.expressions] != [
         f"f{i + 1}" for i in range(len(bare.expressions))
     ]:

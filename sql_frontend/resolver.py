@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import duckdb
 from sqlglot import exp
@@ -124,6 +125,17 @@ _LOCAL_CLOCKS: dict[type[exp.Expr], str] = {
     exp.CurrentTime: "CAST(CAST(now() AS TIMESTAMP) AS TIME)",
     exp.Localtimestamp: "CAST(now() AS TIMESTAMP)",
 }
+
+
+_INTERVAL_PARTS = (
+    "date_part('year', p1) * 12 + date_part('month', p1)",
+    "date_part('day', p1)",
+    "date_part('hour', p1) * 3600000000 + date_part('minute', p1) * 60000000 + date_part('microsecond', p1)",
+)
+"""What intervals add up by, each on its own: months, days and microseconds."""
+_INTERVAL_OF_PARTS = (
+    "to_months(CAST(p1 AS INTEGER)) + to_days(CAST(p2 AS INTEGER)) + to_microseconds(CAST(p3 AS BIGINT))"
+)
 
 
 def _pair(argument: exp.Expression) -> exp.Expression:
@@ -384,6 +396,13 @@ class Resolver:
             call = self._call(node, name)
         finally:
             self._in_aggregate = False
+        if name == "sum" and not call.distinct and self.type_of(call.arguments[0]) == "INTERVAL":
+            parts = [replace(call, argument=filled(part, call.arguments)) for part in _INTERVAL_PARTS]
+            return filled(_INTERVAL_OF_PARTS, [self._made(part) for part in parts])
+        return self._made(call)
+
+    def _made(self, call: Aggregation) -> exp.Expression:
+        """Return the column that stands for a call."""
         if call not in self.calls:
             self.calls.append(call)
         made = self.placeholder(self.calls.index(call))
@@ -395,7 +414,10 @@ class Resolver:
         written = taken_apart(node, name, self.origin)
         condition = self(written.condition) if written.condition is not None else None
         order = tuple(self._sort(o) for o in (*written.order, *more_order))
-        arguments = written.arguments
+        # (row).* as an argument is the row
+        arguments = [
+            a.this if isinstance(a, exp.Dot) and isinstance(a.expression, exp.Star) else a for a in written.arguments
+        ]
         if name == "count" and (not arguments or isinstance(arguments[0], exp.Star)):
             if written.distinct:
                 raise self.origin.error(f"{name} needs an argument", node, sqlstate="42883")

@@ -126,7 +126,9 @@ def same(actual: str, expected: str) -> bool:
 
 
 def _pieces(row: str) -> list[str]:
-    return [p for p in re.split(r'([\s,{}()\[\]":]+)', row.replace(" ", "  ").replace("  ", " ")) if p]
+    # blanks inside of JSON say nothing: there they follow the comma and the colon behind a key
+    dense = re.sub(r'(?<=[\w"\]}]), (?=[\w"\[{-])|(?<=":) ', lambda m: m[0].strip(), row)
+    return [p for p in re.split(r'([\s,{}()\[\]":]+)', dense) if p]
 
 
 def _same_piece(actual: str, expected: str) -> bool:
