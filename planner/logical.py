@@ -66,15 +66,11 @@ class Relation:
 
 @dataclass(frozen=True)
 class NamedExpr:
-    """An output column: `expr` over the input's fields, `type` as DuckDB type text.
-
-    `strict` is there where `expr` is NULL on rows that it fails on: the same, but failing on these.
-    """
+    """An output column: `expr` over the input's fields, `type` as DuckDB type text."""
 
     name: str
     expr: exp.Expression
     type: str
-    strict: exp.Expression | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlglot import exp
-
-from planner.expressions import fields_read
 from planner.logical import Filter, LogicalNode, Project, Unnest, Window, WindowKind, schema_of
-from planner.numeric import readable
 from planner.render import as_declared, motion_type, render, render_as
-from planner.task_spec import FailureCheck
 from sabot.errors import PlanError
 from sabot.ids import WEIGHT
 from sabot.schema import quote
@@ -61,74 +56,6 @@ def source_sql(node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, we
     return select.as_source(), ""
 
 
-def failure_checks(
-    node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, weighted: bool
-) -> tuple[FailureCheck, ...]:
-    """Return a check for each column that a projection at the top of the chain computes and that may fail.
-
-    An expression that passes NULL on, with none of its fields NULL, is NULL for a reason: only such rows are computed
-    again.
-    """
-    while isinstance(node, Filter) and not is_input(node):
-        node = node.input
-    if is_input(node) or not isinstance(node, Project):
-        return ()
-    below = _flat(_chain(node.input, is_input, weighted))
-    fields = schema_of(node.input)
-    checks = []
-    for e in node.exprs:
-        if e.strict is None:
-            continue
-        strict = render(as_declared(_tried(e.strict), fields))
-        read = sorted(fields_read(e.strict) & {f.name for f in fields})
-        conditions = [*below.where, f"({render(as_declared(e.expr, fields))}) IS NULL"]
-        if _passes_null_on(e.strict):
-            conditions += [f"{quote(name)} IS NOT NULL" for name in read]
-        if weighted:
-            conditions.append(f"{WEIGHT} > 0")
-        conditions.append(f"TRY(struct_pack(v := {strict})) IS NULL")
-        where = " AND ".join(conditions)
-        row = ", ".join(f"{quote(n)} := CAST({quote(n)} AS VARCHAR)" for n in read)
-        payload = f"CAST(to_json(struct_pack({row})) AS VARCHAR)" if row else "'{}'"
-        checks.append(
-            FailureCheck(
-                e.name,
-                readable(render(e.strict)),
-                f"SELECT {payload} AS payload FROM {below.source} WHERE {where}",
-                f"SELECT {strict} AS v FROM (SELECT * FROM {below.source} WHERE {where} LIMIT 1 OFFSET $1)",
-            )
-        )
-    return tuple(checks)
-
-
-def _tried(expression: exp.Expression) -> exp.Expression:
-    """Return `expression` failing by casts alone.
-
-    TRY does not take ``error(...)``, which is volatile, and tasks divide by zero without an error.
-    """
-
-    def swap(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, (exp.Div, exp.Mod, exp.IntDiv)):
-            divisor = node.expression
-            zero = exp.EQ(this=exp.paren(divisor.copy()), expression=exp.Literal.number(0))
-            fails = exp.cast(exp.Literal.string("division by zero"), exp.DataType.build("BIGINT"))
-            node.set("expression", exp.Case(ifs=[exp.If(this=zero, true=fails)], default=divisor.copy()))
-            return node
-        if not isinstance(node, exp.Anonymous) or node.name.lower() != "error":
-            return node
-        return exp.Cast(this=node.expressions[0], to=exp.DataType(this=exp.DType.USERDEFINED, kind="BIGINT"))
-
-    return expression.copy().transform(swap, copy=False)  # type: ignore[return-value]
-
-
-_NULL_OF_ITS_OWN = (exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Is, exp.Null, exp.Anonymous, exp.And, exp.Or)
-
-
-def _passes_null_on(expression: exp.Expression) -> bool:
-    """Whether `expression` is surely NULL where a field of it is, and for no other reason but failure."""
-    return not any(expression.find_all(*_NULL_OF_ITS_OWN))
-
-
 def _chain(node: LogicalNode, is_input: Callable[[LogicalNode], bool], weighted: bool) -> _Select:
     if is_input(node):
         return _Select(INPUT)
@@ -166,6 +93,12 @@ def unnest_sql(node: Unnest, source: str, where: tuple[str, ...]) -> str:
         seen = f'CASE WHEN "__at" <= {longest} THEN "__at" END' if node.outer else '"__at"'
         items.append(f"CAST({seen} AS BIGINT) AS {quote(node.ordinality)}")
     return f'SELECT * EXCLUDE ("__at"), {", ".join(items)} FROM ({rows})'
+
+
+def rows_below(node: LogicalNode, is_input: Callable[[LogicalNode], bool], *, weighted: bool) -> tuple[str, list[str]]:
+    """Return what the expressions right above `node` read: what stands after FROM, and conditions after WHERE."""
+    below = _flat(_chain(node, is_input, weighted))
+    return below.source, list(below.where)
 
 
 def _flat(select: _Select) -> _Select:

@@ -24,6 +24,7 @@ from planner.closing_plan import closed_windows, joined_distribution, told_in_tu
 from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
 from planner.estimates import broadcast_side
 from planner.expressions import reads_clock
+from planner.failures import told_failures
 from planner.keyed_sql import join_sql, over_sql
 from planner.late_rows import late_ops
 from planner.logical import (
@@ -48,7 +49,7 @@ from planner.panes import partial_sql
 from planner.render import as_declared, render
 from planner.source_op import source_op, watermark_sql
 from planner.split_distinct import SplitDistinct, split_distinct
-from planner.sql import failure_checks, select_sql
+from planner.sql import select_sql
 from planner.stream_node import (
     ORDERLESS_CONNECTORS,
     SINGLE_TASK_CONNECTORS,
@@ -269,13 +270,20 @@ class StreamPlanner:
         fields = schema_of(node)
         weighted = below.retracting and not below.inserts_only
         passed = passed_fields(node, boundary)
+
+        def is_input(at: LogicalNode) -> bool:
+            return at == boundary
+
+        told = told_failures(node, is_input, weighted=weighted, top_shows=True)
+        strict = select_sql(told.chain, is_input, weighted=weighted) if told.chain is not None else ""
         return StreamNode(
             SqlOp(
-                select_sql(node, lambda n: n == boundary, weighted=weighted),
+                select_sql(node, is_input, weighted=weighted),
                 travelling(fields, weighted=weighted),
                 drops_weight=below.retracting and not weighted,
                 passed=(*passed, WEIGHT) if passed and weighted else passed,
-                checks=failure_checks(node, lambda n: n == boundary, weighted=weighted),
+                strict=strict,
+                checks=told.checks,
             ),
             (StreamInput(self._wide(below), AnyDistribution()),),
             fields,
@@ -352,8 +360,20 @@ class StreamPlanner:
         weighted = below.retracting and not below.inserts_only
         keys = key_columns(node)
         _, distribution = carried(node.input, boundary, None, self._after_any(below))
+
+        def is_input(at: LogicalNode) -> bool:
+            return at == boundary
+
+        told = told_failures(node.input, is_input, weighted=weighted, top_shows=False)
+        failing = replace(node, input=told.chain) if told.chain is not None else None
         return StreamNode(
-            PartialAggOp(partial_sql(node, phases, lambda n: n == boundary, weighted=weighted), keys, phases.partials),
+            PartialAggOp(
+                partial_sql(node, phases, is_input, weighted=weighted),
+                keys,
+                phases.partials,
+                strict=partial_sql(failing, phases, is_input, weighted=weighted) if failing is not None else "",
+                checks=told.checks,
+            ),
             (StreamInput(self._wide(below), AnyDistribution()),),
             (*(Field(c.name, c.type) for c in keys), *(Field(p.name, p.type) for p in phases.partials)),
             Changelog.PARTIAL,

@@ -64,13 +64,14 @@ class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
 
 
 class FailureCheck(msgspec.Struct, frozen=True):
-    """How rows are found on which the expression of output `column` failed, where that holds a NULL.
+    """How rows are found on which an expression failed: that of output `column`, where it holds a NULL, or another.
 
-    `rows_sql` gives what those rows hold as JSON, one text a row; `reason_sql` fails with the reason of one of them,
-    its parameter counting from 0. `expression` is for people.
+    `column` is None where the result does not show the NULL: there the batch's strict statement has raised. `rows_sql`
+    gives what those rows hold as JSON, one text a row; `reason_sql` fails with the reason of one of them, its parameter
+    counting from 0. `expression` is for people.
     """
 
-    column: str
+    column: str | None
     expression: str
     rows_sql: str
     reason_sql: str
@@ -82,12 +83,16 @@ class SqlOp(msgspec.Struct, frozen=True, tag="sql"):
     Output: exactly `columns`; on a stream with retractions ``__weight`` (INTEGER) is the last of them, unless
     `drops_weight`: the plan knows that every weight is 1. If `passed` is not empty the statement only renames, sorts
     and leaves out: each output column is the input's column of that name.
+
+    If `strict` is not empty it is `sql` with expressions that fail where those of `sql` are NULL. A batch on which it
+    does not raise has its answer by it, and one on which it does is for `checks`.
     """
 
     sql: str
     columns: Columns
     drops_weight: bool = False
     passed: tuple[str, ...] = ()
+    strict: str = ""
     checks: tuple[FailureCheck, ...] = ()
 
 
@@ -111,12 +116,14 @@ class PartialAggOp(msgspec.Struct, frozen=True, tag="partial_agg"):
 
     `sql` turns a batch ``input`` into `keys` + `partials` (it multiplies by ``__weight`` where there is
     one, and has the column ``__rows``: the number of rows, BIGINT, merge sum). Partials gather until the
-    barrier and are merged by `keys`. Output: keys, then partials, no ``__weight``.
+    barrier and are merged by `keys`. Output: keys, then partials, no ``__weight``. `strict` and `checks` as of `SqlOp`.
     """
 
     sql: str
     keys: Columns
     partials: tuple[PartialColumn, ...]
+    strict: str = ""
+    checks: tuple[FailureCheck, ...] = ()
 
 
 class FinalAggOp(msgspec.Struct, frozen=True, tag="final_agg"):

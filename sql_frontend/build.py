@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from planner.logical import Aggregate, Filter, LogicalNode, NamedExpr, Project, Relation, RelationKind, Scan, schema_of
 from sabot.schema import Field, Schema
-from sql_frontend.guard import guarded, may_fail
+from sql_frontend.guard import guarded
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import check_types
 from sql_frontend.types import check_column_type
@@ -93,16 +93,15 @@ def project(node: LogicalNode, items: Sequence[tuple[str, exp.Expression]], orig
     by_field = {f.name: f.type for f in fields}
     named = []
     for (name, expression), type_ in zip(items, types, strict=True):
-        strict = expression
+        whole = expression
         if type_ == "NULL":
             # no column has the type of a bare NULL: it is text, as in PostgreSQL
-            strict, type_ = exp.Cast(this=exp.Null(), to=exp.DataType.build("VARCHAR")), "VARCHAR"
+            whole, type_ = exp.Cast(this=exp.Null(), to=exp.DataType.build("VARCHAR")), "VARCHAR"
         if type_ in _WIDE:
-            strict, type_ = cast_to(strict, WIDE_DECIMAL), WIDE_DECIMAL
-        safe = strict.copy() if origin.once else guarded(strict, by_field)
+            whole, type_ = cast_to(whole, WIDE_DECIMAL), WIDE_DECIMAL
+        safe = whole.copy() if origin.once else guarded(whole, by_field)
         check_column_type(type_, name, origin.span(expression), origin.text)
-        told = strict.copy() if not origin.once and may_fail(strict, by_field) else None
-        named.append(NamedExpr(name, _typed(safe, type_), type_, told))
+        named.append(NamedExpr(name, _typed(safe, type_), type_))
     return Project(node, tuple(named))
 
 

@@ -8,27 +8,31 @@ divisions, whose failures are common, therefore become TRY_CAST and NULLIF first
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from sqlglot import exp
 
+from planner.failures import GUARD
 from sql_frontend.functions import function
 
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
 _INTEGERS = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT"])
 
 
+_Node = TypeVar("_Node", bound=exp.Expr)
 _TRIED = {"strptime": "try_strptime"}
 
 
 def guarded(expression: exp.Expression, types: Mapping[str, str]) -> exp.Expression:
     """Return `expression` with NULL for what fails, in TRY if it still may; `types` are DuckDB types by field."""
     lenient: exp.Expression = _all_lenient(expression.copy())  # type: ignore[assignment]
-    return lenient if _safe(lenient, types) else function("TRY", lenient)
+    return lenient if _safe(lenient, types) else _marked(function("TRY", lenient))
 
 
-def may_fail(expression: exp.Expression, types: Mapping[str, str]) -> bool:
-    """Whether `expression` as it stands may fail on some row."""
-    return not _safe(expression, types)
+def _marked(node: _Node, was: str = "") -> _Node:
+    """Return `node` marked as a guard: the planner finds by it what may fail."""
+    node.meta[GUARD] = was
+    return node
 
 
 def _all_lenient(node: exp.Expr) -> exp.Expr:
@@ -42,15 +46,19 @@ def _all_lenient(node: exp.Expr) -> exp.Expr:
 
 def _lenient(node: exp.Expr) -> exp.Expr:
     if type(node) is exp.Cast and not isinstance(node.this, (exp.Literal, exp.Null)):
-        return exp.TryCast(this=node.this, to=node.args["to"])
+        return _marked(exp.TryCast(this=node.this, to=node.args["to"]))
     if isinstance(node, (exp.Div, exp.Mod, exp.IntDiv)):
         node.set("expression", _non_zero(node.expression))
     elif isinstance(node, exp.Anonymous):
         if node.name.lower() == "error":
-            return exp.Null()
+            (message,) = node.expressions
+            if isinstance(message, exp.Literal):
+                return _marked(exp.Null(), message.name)
+            # no text of an error is a number
+            return _marked(exp.TryCast(this=message, to=exp.DataType.build("BIGINT")))
         tried = _TRIED.get(node.name.lower())
         if tried is not None:
-            node.set("this", tried)
+            _marked(node, node.name).set("this", tried)
     return node
 
 
@@ -59,7 +67,7 @@ def _non_zero(divisor: exp.Expr) -> exp.Expr:
     bare = divisor.unnest()
     if isinstance(bare, exp.Literal) and not bare.is_string and float(bare.name) != 0:
         return divisor
-    return exp.Nullif(this=divisor, expression=exp.Literal.number(0))
+    return _marked(exp.Nullif(this=divisor, expression=exp.Literal.number(0)))
 
 
 def _safe(node: exp.Expr | None, types: Mapping[str, str]) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from sqlglot import exp
 
-from planner.expressions import conjunction, conjuncts, fields_read, is_cheap, renamed_field, substitute
+from planner.expressions import conjunction, conjuncts, is_cheap, renamed_field, substitute
 from planner.logical import Filter, LogicalNode, NamedExpr, Project, schema_of
 from planner.tree import consumer_counts, rebuild
 
@@ -39,12 +39,7 @@ def _merge_once(root: LogicalNode) -> LogicalNode:
 
 def _over(outer: NamedExpr, below: Project) -> NamedExpr:
     """Return `outer` over the input of `below`."""
-    merged = substitute(outer.expr, {e.name: e.expr for e in below.exprs})
-    read = fields_read(outer.expr)
-    if outer.strict is None and not any(e.strict is not None and e.name in read for e in below.exprs):
-        return NamedExpr(outer.name, merged, outer.type)
-    strict = substitute(outer.strict or outer.expr, {e.name: e.strict or e.expr for e in below.exprs})
-    return NamedExpr(outer.name, merged, outer.type, strict)
+    return NamedExpr(outer.name, substitute(outer.expr, {e.name: e.expr for e in below.exprs}), outer.type)
 
 
 def _worth_it(outer: Project, inner: Project) -> bool:

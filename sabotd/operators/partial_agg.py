@@ -10,6 +10,7 @@ from cython_shuffle.frames import Barrier
 from planner.task_spec import Columns, ColumnSpec, PartialAggOp, PartialColumn
 from sabot.schema import quote
 from sabotd.operators.columns import Batches, arrow_columns, names, row_count
+from sabotd.operators.failures import Watched
 from sabotd.state.duckdb_state import TaskDatabase
 
 # Rows gather until a statement is worth its fixed cost; partials until merging them is worth it.
@@ -28,7 +29,7 @@ class PartialAgg:
         self._raw: Batches = []
         self._partials: Batches = []
         self._raw_slot = self._session.slot("input", schema)
-        self._reduce = self._session.prepare(op.sql, out)
+        self._reduce = Watched(self._session, op.sql, op.strict, op.checks, out, db.tell_failures)
         self._partial_slot = self._session.slot("partials", out)
         self._merge = self._session.prepare(merge_sql(op.keys, op.partials, "partials"), out)
 

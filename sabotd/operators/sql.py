@@ -11,7 +11,7 @@ from planner.job_columns import output_schema
 from planner.task_spec import SqlOp, UnionOp
 from sabot.errors import InternalError
 from sabot.ids import WEIGHT
-from sabotd.operators.failures import Check
+from sabotd.operators.failures import Watched
 from sabotd.state.duckdb_state import TaskDatabase
 
 
@@ -21,9 +21,9 @@ class Sql:
     def __init__(self, op: SqlOp, db: TaskDatabase, schema: pa.Schema) -> None:
         self._session = db.session()
         self._slot = self._session.slot("input", schema)
-        self._statement = self._session.prepare(op.sql, output_schema(op, [schema]))
-        self._tell = db.tell_failures
-        self._checks = [Check(check, self._session) for check in op.checks] if self._tell is not None else []
+        self._statement = Watched(
+            self._session, op.sql, op.strict, op.checks, output_schema(op, [schema]), db.tell_failures
+        )
 
     def process(self, port: int, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
         """Return the statement's rows over `batch`; rows on which an expression failed are told of."""
@@ -31,12 +31,7 @@ class Sql:
             return []
         self._slot.fill([batch])
         try:
-            found = self._statement.batches()
-            for check in self._checks:
-                # while no value is missing nothing has failed, and counting NULLs costs nothing
-                if self._tell is not None and any(b.column(check.column).null_count for b in found):
-                    check.look(self._tell)
-            return found
+            return self._statement.batches()
         finally:
             self._slot.clear()
 

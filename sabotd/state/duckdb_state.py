@@ -309,6 +309,13 @@ def as_job_error(error: duckdb.Error) -> JobError:
     return JobError(first, hint=advice)
 
 
+def is_data_error(error: JobError) -> bool:
+    """Whether a statement failed by the values of its rows, not by what the machine or the plan lacks."""
+    return isinstance(
+        error.__cause__, (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException)
+    )
+
+
 def stored_type(type_text: str) -> str:
     """Return the type a state table uses for a column: text types that DuckDB would check again stay text."""
     return "VARCHAR" if type_text.upper() in {"JSON", "JSONB"} or type_text.upper().startswith("ENUM") else type_text

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cython_shuffle.frames import Barrier
 from planner.plan import plan_view
-from planner.task_spec import SqlOp
+from planner.task_spec import PartialAggOp, SqlOp
 from sabot.ids import WEIGHT, JobId
 from sabot.schema import arrow_schema
 from sabotd.operators.factory import make_operator
@@ -47,18 +48,28 @@ def db() -> Iterator[TaskDatabase]:
 
 def run(db: TaskDatabase, select: str, *rows: tuple[Any, ...], weights: Sequence[int] | None = None) -> list[Any]:
     """Run the first operator of a view that computes; return its rows."""
+    return run_batches(db, f"SELECT {select} FROM t", rows, weights=weights)[0]
+
+
+def run_batches(
+    db: TaskDatabase, query: str, *batches: Sequence[tuple[Any, ...]], weights: Sequence[int] | None = None
+) -> list[list[Any]]:
+    """Run the first operator of a view that computes over batches, a barrier after each; return the rows of each."""
     catalog = MemoryCatalog(DDL)
-    planned = plan_view(catalog.bind(f"SELECT {select} FROM t"), job_id=JobId("mv:x"), relation="x", parallelism=1)
-    op = next(n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, SqlOp))
+    planned = plan_view(catalog.bind(query), job_id=JobId("mv:x"), relation="x", parallelism=1)
+    op = next(n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, (SqlOp, PartialAggOp)))
     fields = [f for f in catalog.schema("t") if f'"{f.name}"' in op.sql]
     names = [f.name for f in catalog.schema("t")]
-    schema = arrow_schema(tuple(fields))
-    arrays = [pa.array([row[names.index(f.name)] for row in rows], schema.field(f.name).type) for f in fields]
-    schema = schema.append(pa.field(WEIGHT, pa.int32()))
-    arrays.append(pa.array(weights or [1] * len(rows), pa.int32()))
+    schema = arrow_schema(tuple(fields)).append(pa.field(WEIGHT, pa.int32()))
     operator = make_operator(op, db, [schema])
-    found = operator.process(0, pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return [tuple(row.values())[:-1] for batch in found for row in batch.to_pylist()]
+    out = []
+    for epoch, rows in enumerate(batches, start=1):
+        arrays = [pa.array([row[names.index(f.name)] for row in rows], schema.field(f.name).type) for f in fields]
+        arrays.append(pa.array(weights or [1] * len(rows), pa.int32()))
+        found = [*operator.process(0, pa.RecordBatch.from_arrays(arrays, schema=schema))]
+        found += operator.barrier(Barrier(epoch))
+        out.append([tuple(row.values())[:-1] for batch in found for row in batch.to_pylist()])
+    return out
 
 
 def test_each_failure_is_told_with_its_row_and_reason(db: TaskDatabase) -> None:
@@ -109,3 +120,55 @@ def test_some_are_shown_and_all_are_counted(db: TaskDatabase) -> None:
     assert isinstance(db.tell_failures, Told)
     assert len(db.tell_failures.found) == SHOWN
     assert {count for _, _, count in db.tell_failures.found} == {100}
+
+
+BAD = ("bad", 5, 0, 1)
+GOOD = ("7", 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ("SELECT a FROM t WHERE s::int > 1", "condition"),
+        ("SELECT a + 0 AS a FROM t WHERE s::int > 1 AND a > 0", "condition"),
+        ("SELECT a FROM (SELECT s::int AS x, a FROM t) q WHERE x > 1", "column"),
+        ("SELECT b, sum(s::int) AS n FROM t GROUP BY b", "column"),
+        ("SELECT count(*) AS n FROM t WHERE s::int > 1", "condition"),
+        ("SELECT b, count(*) FILTER (WHERE s::int > 1) AS n FROM t GROUP BY b", "column"),
+    ],
+)
+def test_conditions_and_arguments_are_told(db: TaskDatabase, query: str, where: str) -> None:
+    run_batches(db, query, [GOOD, GOOD], [GOOD, BAD, (None, 1, 1, 1)], [BAD], [GOOD])
+    assert isinstance(db.tell_failures, Told)
+    ((source, found),) = db.tell_failures.said.items()
+    assert source.startswith(where)
+    assert [row["s"] for row, _ in found] == ["bad", "bad"]
+    assert all("'bad'" in reason for _, reason in found)
+
+
+def test_a_condition_of_a_division(db: TaskDatabase) -> None:
+    ((first, second),) = [run_batches(db, "SELECT s FROM t WHERE a / b > 2", [GOOD, BAD], [("x", 9, 2, 1)])]
+    assert first == []
+    assert second == [("x",)]
+    assert isinstance(db.tell_failures, Told)
+    assert db.tell_failures.said["condition"] == [({"a": "5", "b": "0"}, '"a" / "b" > 2: division by zero')]
+
+
+def test_rows_that_another_condition_leaves_out_do_not_matter(db: TaskDatabase) -> None:
+    run_batches(db, "SELECT a FROM t WHERE a = 1 AND s::int > 1", [GOOD, BAD])
+    assert isinstance(db.tell_failures, Told)
+    assert db.tell_failures.found == []
+
+
+def test_what_stays_the_same_where_rows_fail(db: TaskDatabase) -> None:
+    """The answer does not depend on which of its statements an operator runs."""
+    query = "SELECT a, s::int AS x FROM t WHERE s::int + a > 3"
+    good = [("3", 1, 1, 1), ("1", 1, 1, 1), (None, 9, 1, 1)]
+    before, mixed, after = run_batches(db, query, good, [BAD, *good], good)
+    assert before == mixed == after == [(1, 3)]
+
+
+def test_a_condition_on_what_is_taken_back(db: TaskDatabase) -> None:
+    run_batches(db, "SELECT a FROM t WHERE s::int > 1", [BAD, GOOD], weights=[-1, 1])
+    assert isinstance(db.tell_failures, Told)
+    assert db.tell_failures.found == []
