@@ -114,7 +114,8 @@ def _logical_line(node: LogicalNode) -> str:
     match node:
         case Scan(relation=relation, fields=fields):
             columns = ", ".join(f"{f.name} {f.type}" for f in fields)
-            return f"Scan {relation.kind.value} {relation.name} ({columns})"
+            of = "changelog of " if relation.changelog else ""
+            return f"Scan {of}{relation.kind.value} {relation.name} ({columns})"
         case Project(exprs=exprs):
             return "Project " + ", ".join(_named(e.name, render(e.expr)) for e in exprs)
         case Filter(predicate=predicate):
@@ -205,6 +206,8 @@ def _subject(node: StreamNode) -> str:
             return f" {relation} ({connector})"
         case PythonOp(path=path):
             return f" {path}" if path else " (pickled)"
+        case LogSourceOp(relation=relation, changelog=changelog) if changelog is not None:
+            return f" changelog of {relation}"
         case LogSourceOp(relation=relation) | MaterializeOp(relation=relation):
             return f" {relation}"
         case _:

@@ -17,6 +17,10 @@ from planner.task_spec import FunctionSpec
 from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
 
+CHANGELOG_OP = "changelog_op"
+"""The column of a changelog that says what became of the row: 1 inserted, 2 deleted, 3 and 4 its update's new and old.
+"""
+
 
 class RelationKind(enum.Enum):
     """What a name in FROM may stand for, once views are expanded."""
@@ -60,6 +64,10 @@ class Relation:
     """Of a source whose records tell changes, how: the word after FORMAT, in lower case."""
     finite: bool = False
     """A source that ends by itself."""
+    changelog: bool = False
+    """Stands for the changes of the relation, rows that are only ever added; the last column is ``changelog_op``."""
+    stream_key_of_rows: tuple[str, ...] = ()
+    """Of a changelog: the stream key of the relation itself, by which the two rows of an update are told."""
     rows_estimate: int | None = field(default=None, compare=False)
     """About how many rows it had when it was looked up; None where nobody can tell."""
 

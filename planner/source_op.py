@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from planner.logical import Relation
+from planner.logical import CHANGELOG_OP, Relation, RelationKind
 from planner.rules.prune_columns import watermark_columns
-from planner.task_spec import ColumnSpec, SourceOp
+from planner.task_spec import ChangelogSpec, ColumnSpec, SourceOp
 from sabot.errors import PlanError
 from sabot.schema import Schema
 
@@ -41,3 +41,11 @@ def source_op(relation: Relation, fields: Schema, *, watermarks: bool, judge: bo
         finite=relation.finite,
         key=relation.stream_key if relation.changes else (),
     )
+
+
+def changelog_spec(relation: Relation) -> ChangelogSpec | None:
+    """Return how the changes of `relation` are told as rows, if it stands for its changelog."""
+    if not relation.changelog:
+        return None
+    key = relation.stream_key_of_rows
+    return ChangelogSpec(CHANGELOG_OP, key, by_statement=relation.kind is RelationKind.TABLE and not key)

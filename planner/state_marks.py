@@ -67,6 +67,8 @@ def state_marks(operators: Operators) -> dict[OperatorId, StateMark]:
                 endless, tables = (
                     (frozenset(), frozenset({relation})) if finite else (frozenset({relation}), frozenset())
                 )
+            case LogSourceOp(relation=relation, changelog=changelog) if changelog is not None:
+                endless = frozenset({relation})
             case LogSourceOp(relation=relation):
                 tables = frozenset({relation})
             case TemporalFilterOp() if node.retracting:

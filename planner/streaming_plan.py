@@ -47,7 +47,7 @@ from planner.logical import (
 )
 from planner.panes import partial_sql
 from planner.render import as_declared, render
-from planner.source_op import source_op, watermark_sql
+from planner.source_op import changelog_spec, source_op, watermark_sql
 from planner.split_distinct import SplitDistinct, split_distinct
 from planner.sql import select_sql
 from planner.stream_node import (
@@ -200,6 +200,7 @@ class StreamPlanner:
                 self._whole_snapshots or watermark is not None,
                 watermark,
                 judge_lateness=len(fields) < len(node.fields),
+                changelog=changelog_spec(relation),
             )
             return StreamNode(
                 op,

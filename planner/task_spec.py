@@ -47,12 +47,24 @@ class SourceOp(msgspec.Struct, frozen=True, tag="source"):
     finite: bool = False
 
 
+class ChangelogSpec(msgspec.Struct, frozen=True):
+    """How a relation's changes become rows with the column `op`: 1 insert, 2 delete, 3 and 4 an update's new and old.
+
+    An old and a new row of one `key` are an update. With `by_statement` all of a statement's are, if it has both.
+    """
+
+    op: str
+    key: tuple[str, ...] = ()
+    by_statement: bool = False
+
+
 class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
     """Reads the stream log of a table or view in the daemon: its snapshot, then its changes.
 
     Output: `columns`, plus ``__wm`` if `judge_lateness`, plus ``__weight`` if `weighted`. With `whole_snapshot` no
     barrier comes before the snapshot's end. `watermark_sql` is as of a source; rows of the snapshot, which has no
-    order, are never late. Runs only on the daemon's own agent.
+    order, are never late. With a `changelog` each change is a row that stays; `columns` may have its `op` among them.
+    Runs only on the daemon's own agent.
     """
 
     relation: str
@@ -61,6 +73,7 @@ class LogSourceOp(msgspec.Struct, frozen=True, tag="log_source"):
     whole_snapshot: bool = False
     watermark_sql: str | None = None
     judge_lateness: bool = False
+    changelog: ChangelogSpec | None = None
 
 
 class FailureCheck(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from sqlglot import exp
 from planner.aggregates import order_sql
 from planner.batch_sql import batch_sql
 from planner.logical import (
+    CHANGELOG_OP,
     AggCall,
     Aggregate,
     Emit,
@@ -39,6 +40,7 @@ from sql_frontend.lower_select import check_clauses, lower_select
 from sql_frontend.operators import by_place
 from sql_frontend.origin import Origin
 from sql_frontend.parse_function import body_error
+from sql_frontend.query_tokens import CHANGELOG, MARK
 from sql_frontend.read_query import read_expression, read_query, written_by_window
 from sql_frontend.resolver import Resolver, check_types, render
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
@@ -462,7 +464,12 @@ class _Binder:
     def _relation(self, table: exp.Table, ctes: Mapping[str, _Cte]) -> Bound:
         name = folded(table.this)
         schema = table.args.get("db")
-        if schema is None and name in ctes:
+        changelog = schema is not None and table.parts[0].name == CHANGELOG.removeprefix(MARK)
+        if changelog:
+            # what the text has before the name
+            schema = table.args["db"] if table.args.get("catalog") else None
+            table = exp.Table(this=table.this, db=schema)
+        if schema is None and name in ctes and not changelog:
             return ctes[name].bound
         if (schema is not None and folded(schema) not in ("public", "main")) or table.args.get("catalog"):
             msg = f"relation {table.sql('risingwave')!r} cannot be read by a streaming query"
@@ -479,9 +486,38 @@ class _Binder:
             hint = f"CREATE MATERIALIZED VIEW v AS SELECT ... FROM {name}, then SELECT from v"
             raise self.origin.error(msg, table, hint=hint, sqlstate="42809")
         if isinstance(found, ViewDefinition):
+            if changelog:
+                hint = "make it a MATERIALIZED VIEW: its rows are kept, so that changes can be told"
+                raise self.origin.unsupported(f"the changelog of view {name!r}", table, hint=hint)
             return self._view(found, table)
+        if changelog:
+            found = self._changes_of(found, table)
         columns = tuple(Column(f.name, f.name, f.type) for f in found.schema)
         return Bound(Scan(found, found.schema), columns)
+
+    def _changes_of(self, relation: Relation, table: exp.Table) -> Relation:
+        """Return what stands for the changes of `relation` as rows of their own."""
+        name = relation.name
+        if self.origin.once:
+            msg = f"the changelog of {name!r} has no rows to select: it is what happens to {name!r} from now on"
+            hint = f"CREATE MATERIALIZED VIEW v AS WITH c AS CHANGELOG FROM {name} SELECT ..., then SELECT from v"
+            raise self.origin.error(msg, table, hint=hint, sqlstate="42809")
+        if relation.kind not in (RelationKind.TABLE, RelationKind.MATERIALIZED_VIEW):
+            what = f"the changelog of {relation.kind.value} {name!r}"
+            hint = f"CREATE MATERIALIZED VIEW v AS SELECT * FROM {name}, then CHANGELOG FROM v"
+            raise self.origin.unsupported(what, table, hint=hint)
+        if any(f.name.lower() == CHANGELOG_OP for f in relation.schema):
+            msg = f"{name!r} has a column {CHANGELOG_OP!r}, which its changelog is to add"
+            raise self.origin.error(msg, table, hint="give the column another name", sqlstate="42701")
+        return replace(
+            relation,
+            schema=(*relation.schema, Field(CHANGELOG_OP, "SMALLINT")),
+            append_only=True,
+            stream_key=(),
+            stream_key_of_rows=relation.stream_key,
+            changelog=True,
+            rows_estimate=None,
+        )
 
     def _view(self, view: ViewDefinition, table: exp.Table) -> Bound:
         if view.name in self.open_views:

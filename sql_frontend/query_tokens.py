@@ -21,6 +21,8 @@ A character of Unicode's private use, which no text may hold itself.
 """
 GAP = f"{MARK}gap"
 """Stands as the end of a frame that is SESSION WITH GAP; the gap is its start."""
+CHANGELOG = f"{MARK}{MARK}changelog"
+"""Stands before the name of a relation whose changes are meant; the second mark stays in the tree."""
 _GRAMMAR = frozenset(
     [
         "cast",
@@ -59,7 +61,6 @@ _GRAMMAR = frozenset(
 _REFUSED = {
     # the parser drops the word, and a struct is left
     ("map", "{"): ("MAP {...}", "cast a text: '{a=1}'::MAP(VARCHAR, INTEGER)"),
-    ("as", "changelog"): ("a changelog as a relation", "SUBSCRIBE to the view"),
 }
 _CALLABLE = frozenset(
     {
@@ -133,6 +134,7 @@ def prepared(tokens: list[Token]) -> list[Token]:
     """Return the tokens for the parser; places stay those of the text."""
     out: list[Token] = []
     skipped, frames = -1, 0
+    changelogs = _changelogs(tokens)
     for i, token in enumerate(tokens):
         following = tokens[i + 1] if i + 1 < len(tokens) else None
         called = following is not None and following.token_type is TokenType.L_PAREN
@@ -156,6 +158,20 @@ def prepared(tokens: list[Token]) -> list[Token]:
             continue
         if i <= skipped:
             continue
+        if i in changelogs:
+            # a query of its own, over a name that the binder knows it by
+            skipped = changelogs[i]
+            out += [
+                _changed(token, TokenType.L_PAREN, "("),
+                _changed(token, TokenType.SELECT, "SELECT"),
+                _changed(token, TokenType.STAR, "*"),
+                tokens[i + 1],
+                _changed(token, TokenType.VAR, CHANGELOG),
+                _changed(token, TokenType.DOT, "."),
+                *tokens[i + 2 : skipped + 1],
+                _changed(tokens[skipped], TokenType.R_PAREN, ")"),
+            ]
+            continue
         if frames and _ends_frame(tokens, i):
             frames -= 1
             out += _gap_bound(token)
@@ -176,6 +192,47 @@ def prepared(tokens: list[Token]) -> list[Token]:
         else:
             out.append(token)
     return out
+
+
+def _changelogs(tokens: list[Token]) -> dict[int, int]:
+    """Return where ``CHANGELOG FROM name`` stands for a query of WITH, and where each ends."""
+    found: dict[int, int] = {}
+    for begin, token in enumerate(tokens):
+        at = begin + 1
+        while token.token_type is TokenType.WITH and at < len(tokens):
+            at += 1  # the name
+            if at < len(tokens) and tokens[at].token_type is TokenType.L_PAREN:
+                at = _closing(tokens, at) + 1
+            words = [t.text.lower() for t in tokens[at : at + 3]]
+            if words[:1] != ["as"]:
+                break
+            if words[1:] == ["changelog", "from"]:
+                end = at + 3
+                while end + 2 < len(tokens) and tokens[end + 1].token_type is TokenType.DOT:
+                    end += 2
+                if end >= len(tokens):
+                    break
+                found[at + 1] = end
+                at = end + 1
+            else:
+                while at < len(tokens) and tokens[at].token_type is not TokenType.L_PAREN:
+                    at += 1
+                at = _closing(tokens, at) + 1
+            if at >= len(tokens) or tokens[at].token_type is not TokenType.COMMA:
+                break
+            at += 1
+    return found
+
+
+def _closing(tokens: list[Token], at: int) -> int:
+    """Return where the parenthesis at `at` is closed, or the end."""
+    depth = 0
+    while at < len(tokens):
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(tokens[at].token_type, 0)
+        if depth == 0:
+            break
+        at += 1
+    return at
 
 
 def _defines_window(tokens: list[Token], i: int) -> bool:

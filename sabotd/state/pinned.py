@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import duckdb
@@ -13,6 +14,7 @@ from planner.task_spec import LogSourceOp, MaterializeOp
 from sabot.ids import WEIGHT
 from sabotd.agent.places import SourcePlace
 from sabotd.connectors.base import Position, SourceBatch, SourceStatus
+from sabotd.state.changelog import Changelog
 from sabotd.state.duckdb_state import as_job_error
 from sabotd.state.store import Store, Subscription
 
@@ -60,6 +62,8 @@ class LogSourceReader:
         self._in_snapshot = place is None
         self._whole_snapshot = op.whole_snapshot
         self._relation = op.relation
+        self._changelog = Changelog(op.changelog, store, op.relation) if op.changelog is not None else None
+        self._told: deque[pa.RecordBatch] = deque()
         # the plan may need only some of the columns
         self._columns = [c.name for c in op.columns] + ([WEIGHT] if op.weighted else [])
         self._schema = columns_schema(op.columns)
@@ -73,10 +77,23 @@ class LogSourceReader:
                 self._snapshot = self._subscription.snapshot(max_rows)
             batch = next(self._snapshot, None)
             if batch is not None:
-                return self._take(batch)
+                return self._take(batch if self._changelog is None else self._changelog.inserted(batch))
             self._in_snapshot = False
+        if self._changelog is not None:
+            return self._read_changes(max_rows, timeout_s, self._changelog)
         entry = self._subscription.cursor.read(timeout_s)
         return None if entry is None else self._take(entry[1])
+
+    def _read_changes(self, max_rows: int, timeout_s: float, changelog: Changelog) -> SourceBatch | None:
+        """Return more of what was told of a change, or the first of the next, once all of it has been read."""
+        while not self._told:
+            entry = self._subscription.cursor.read(timeout_s)
+            if entry is None:
+                return None
+            changelog.take(entry[1])
+            if not self._subscription.cursor.within_epoch:
+                self._told.extend(changelog.told(max_rows))
+        return self._take(self._told.popleft())
 
     def _take(self, batch: pa.RecordBatch) -> SourceBatch:
         self._rows += batch.num_rows
@@ -85,11 +102,12 @@ class LogSourceReader:
 
     def finished(self) -> bool:
         """Whether the relation will not change any more and all of it has been read."""
-        return not self._in_snapshot and self._subscription.cursor.finished()
+        return not self._in_snapshot and not self._told and self._subscription.cursor.finished()
 
     def within_change(self) -> bool:
         """Whether the rest of an INSERT, of the other view's epoch, or of a snapshot is still to be read."""
-        return self._subscription.cursor.within_epoch or (self._whole_snapshot and self._in_snapshot)
+        more = self._subscription.cursor.within_epoch or bool(self._told)
+        return more or (self._whole_snapshot and self._in_snapshot)
 
     def position(self) -> Position:
         """Return the log position; -1 while the snapshot is being read."""
@@ -123,6 +141,8 @@ class LogSourceReader:
     def close(self) -> None:
         """Give up the place in the log."""
         self._subscription.close()
+        if self._changelog is not None:
+            self._changelog.close()
 
 
 class StorePinned:
