@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sqlglot import exp
 
 from planner.numeric import digits, is_decimal
+from sql_frontend import json_path
 from sql_frontend.clock import CLOCK_HINT
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import functions as duckdb_functions
@@ -88,6 +89,8 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         anything but its arguments.
     """
     name = call.name.lower()
+    if name in json_path.FUNCTIONS:
+        return json_path.translate(name, call, args, origin)
     if name == "make_interval":
         return _make_interval(call, args, origin)
     if name in ("to_char", "to_timestamp", "to_date"):

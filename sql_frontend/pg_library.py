@@ -37,6 +37,17 @@ _STAMP = _in_range(
     _yeared("make_timestamp", "p2, p3, p4, p5, CAST(p6 AS DOUBLE)", "timestamp"),
 )
 
+_ALL_US = (
+    "((datepart('year', p1) * 12 + datepart('month', p1)) * 30 + datepart('day', p1)) * 86400000000 + "
+    "datepart('hour', p1) * 3600000000 + datepart('minute', p1) * 60000000 + datepart('microsecond', p1)"
+)
+"""A month is thirty days and a day is 24 hours; all parts of the result have one sign."""
+_JUSTIFIED = (
+    f"to_months(CAST(({_ALL_US}) // 2592000000000 AS INTEGER)) + "
+    f"to_days(CAST((({_ALL_US}) % 2592000000000) // 86400000000 AS INTEGER)) + "
+    f"to_microseconds(({_ALL_US}) % 86400000000)"
+)
+
 LIBRARY: dict[tuple[str, int], str] = {
     # numbers
     ("ln", 1): f"ln({_POSITIVE.format('p1')})",
@@ -144,6 +155,7 @@ LIBRARY: dict[tuple[str, int], str] = {
         "to_days(CAST(datepart('day', p1) % 30 AS INTEGER)) + to_microseconds(datepart('hour', p1) * 3600000000 + "
         "datepart('minute', p1) * 60000000 + datepart('microsecond', p1))"
     ),
+    ("justify_interval", 1): _JUSTIFIED,
     # arrays
     ("array_length", 1): "nullif(len(p1), 0)",
     ("array_length", 2): "CASE WHEN p2 = 1 THEN nullif(len(p1), 0) END",
@@ -225,6 +237,7 @@ ROWS = frozenset(
         "json_array_elements_text",
         "jsonb_object_keys",
         "json_object_keys",
+        "jsonb_path_query",
         "regexp_matches",
         "regexp_split_to_table",
         "generate_subscripts",

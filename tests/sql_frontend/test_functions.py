@@ -269,3 +269,30 @@ def test_refusals_have_a_place(expression: str, message: str | None, place: str 
     assert error.span is not None
     marked = text[error.span.start : error.span.end]
     assert marked == place if place is not None else marked
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        # PostgreSQL's answers
+        ("""jsonb_path_query_first('{"a": {"b": 1}}', '$.a.b')::text""", "1"),
+        ("""jsonb_path_query_first('{"a": [{"b": 1}, {"b": 2}]}', '$.a.b')::text""", "1"),
+        ("""jsonb_path_query_array('{"a": [{"b": 1}, {"b": null}, {}]}', 'lax $.a[*].b')::text""", "[1,null]"),
+        ("""jsonb_path_query_array('[1, 2, 3]', '$[last]')::text""", "[3]"),
+        ("""jsonb_path_query_array('7', '$[0]')::text""", "[7]"),
+        ("""jsonb_path_query_array('7', '$[1]')::text""", "[]"),
+        ("""jsonb_path_query_array('{"x y": {"z": 1}}', '$."x y".*')::text""", "[1]"),
+        ("""jsonb_path_exists('{"a": 1}', '$.b')""", False),
+        ("""jsonb_path_exists(NULL::jsonb, '$.b')""", None),
+        ("justify_interval(INTERVAL '1 mon -1 hour')::text", "29 days 23:00:00"),
+        ("justify_interval(INTERVAL '35 days 30 hours')::text", "1 mon 6 days 06:00:00"),
+    ],
+)
+def test_json_paths_and_intervals(expression: str, expected: object) -> None:
+    assert value(expression) == expected
+
+
+@pytest.mark.parametrize("path", ["$.a ? (@ > 1)", "$.a.size()", "strict $.a", "a"])
+def test_paths_that_are_not_understood_are_refused(path: str) -> None:
+    with pytest.raises(SqlError, match="a path with"):
+        value(f"jsonb_path_exists(j, '{path}')")
