@@ -142,6 +142,9 @@ def _for_column(resolver: Resolver, node: exp.Expr, type_: str, origin: Origin) 
         return exp.Cast(this=node.copy() if written is None else exp.Literal.string(written), to=to)
     value = resolver(node)
     own = resolver.type_of(value)
+    if own.startswith('"NULL"[') and not type_.startswith("VARCHAR["):
+        msg = f"an array of NULLs alone is of text, the column of type {type_}"
+        raise origin.error(msg, node, hint=f"cast it: ARRAY[NULL]::{type_}", sqlstate="42804")
     if own == type_ or type_.startswith(("STRUCT", "MAP")) or own.startswith(("STRUCT", "MAP")):
         return by_place(value)  # type: ignore[return-value]
     return cast(value, own, type_)

@@ -9,7 +9,7 @@ from sabot.schema import Field
 from sql_frontend.cursor import Cursor
 from sql_frontend.split import LexemeKind
 from sql_frontend.statements import FormatClause, WatermarkClause
-from sql_frontend.types import check_column_type, type_text
+from sql_frontend.types import check_column_type, collation_problem, type_text
 
 _AFTER_TYPE = frozenset(
     {"NOT", "NULL", "PRIMARY", "DEFAULT", "AS", "CHECK", "UNIQUE", "REFERENCES", "GENERATED", "COLLATE", "METADATA"}
@@ -121,8 +121,12 @@ def _column(cur: Cursor) -> ColumnClause:
             not_null = True
         elif cur.accept("PRIMARY", "KEY"):
             primary_key = True
+        elif cur.accept("COLLATE"):
+            problem = collation_problem(cur.name("a collation"), type_)
+            if problem is not None:
+                raise cur.error(problem[0], span=at, hint=problem[1], sqlstate=problem[2])
         elif cur.accept("DEFAULT"):
-            begin, stop = cur.skip_balanced({"NOT", "PRIMARY"})
+            begin, stop = cur.skip_balanced({"NOT", "PRIMARY", "COLLATE"})
             default = (cur.text[begin:stop], begin)
         elif not cur.accept("NULL"):
             item = cur.peek()

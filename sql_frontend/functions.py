@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
-from planner.numeric import digits, is_decimal
+from planner.numeric import digits
 from sql_frontend import json_path
 from sql_frontend.clock import CLOCK_HINT
 from sql_frontend.cursor import nearest
@@ -14,7 +14,8 @@ from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.operators import POWER
 from sql_frontend.origin import Origin
 from sql_frontend.pg_functions import TEMPLATES
-from sql_frontend.pg_library import LIBRARY, RENAMED
+from sql_frontend.pg_library import LIBRARY, LOCALLY_TRUNCATED, RENAMED
+from sql_frontend.series import series
 from sql_frontend.templates import filled
 from sql_frontend.time_formats import number_sql, shown_sql, strftime_format
 
@@ -114,10 +115,14 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         return exp.Mul(this=size, expression=exp.Literal.number(8)) if name == "bit_length" else size
     if name == "split_part" and len(args) == 3 and isinstance(args[2], exp.Literal) and args[2].name != "0":
         return function(name, *args, like=call)
+    if name in ("cardinality", "len", "length") and len(args) == 1 and type_of(args[0]).startswith("MAP("):
+        return function("cardinality", *args, like=call)
+    if name == "date_trunc" and len(args) == 2 and origin.once and type_of(args[1]) == "TIMESTAMP WITH TIME ZONE":
+        return filled(LOCALLY_TRUNCATED, args)
     if name in ("pow", "power") and len(args) == 2:
         return filled(POWER, [_number(a) for a in args])
     if name in ("range", "generate_series") and len(args) in (2, 3):
-        return _series(name, args, type_of)
+        return series(name, args, type_of)
     if name == "mod" and len(args) == 2:
         return exp.Mod(this=exp.paren(args[0]), expression=exp.paren(args[1]))
     if origin.once and name in ("statement_timestamp", "clock_timestamp", "proctime"):
@@ -166,21 +171,6 @@ def _make_interval(call: exp.Anonymous, args: Sequence[exp.Expression], origin: 
         values.append(arg)
         parts.append(_INTERVAL_SQL[name].format(f"p{len(values)}"))
     return filled(" + ".join(parts) or "INTERVAL '0 seconds'", values)
-
-
-def _series(name: str, args: Sequence[exp.Expression], type_of: TypeOf) -> exp.Expression:
-    """A list of steps; of NUMERIC by whole steps. A step of zero is an error."""
-    types = [type_of(a) for a in args]
-    zero = "CASE WHEN {0} = 0 THEN CAST(error('step size cannot be zero') AS BIGINT) ELSE {0} END"
-    if any(is_decimal(t) for t in types):
-        step = zero.format("p3").replace("BIGINT", "DECIMAL(38,10)") if len(args) == 3 else "1"
-        count = f"CAST(floor(CAST(p2 - p1 AS DOUBLE) / CAST({step} AS DOUBLE)) AS BIGINT)"
-        if name == "range":
-            count = f"CAST(ceil(CAST(p2 - p1 AS DOUBLE) / CAST({step} AS DOUBLE)) AS BIGINT) - 1"
-        return filled(f"list_transform(generate_series(0, {count}), LAMBDA i: p1 + i * {step})", args)
-    if len(args) == 3 and all(digits(t) is not None for t in types):
-        return filled(f"{name}(p1, p2, {zero.format('p3')})", args)
-    return function(name, *args)
 
 
 def matches(call: exp.Expr, args: Sequence[exp.Expression]) -> exp.Expression:

@@ -288,7 +288,8 @@ class FromLowering:
 
     def _lateral(self, left: LogicalNode, source: exp.Lateral, scope: Scope, *, outer: bool) -> _Item:
         if not isinstance(source.this, exp.Subquery):
-            return self._unnest(left, source.this, scope, outer=outer, alias=source.args.get("alias"))
+            counted = bool(source.args.get("ordinality"))
+            return self._unnest(left, source.this, scope, outer=outer, alias=source.args.get("alias"), counted=counted)
         bound = self.nested(source.this.this, scope)
         alias = source.args.get("alias")
         if alias is not None and alias.args.get("columns"):
@@ -324,14 +325,24 @@ class FromLowering:
         return _Item(node, relation, source)
 
     def _unnest(
-        self, left: LogicalNode, source: exp.Expr, scope: Scope, *, outer: bool, alias: exp.Expr | None = None
+        self,
+        left: LogicalNode,
+        source: exp.Expr,
+        scope: Scope,
+        *,
+        outer: bool,
+        alias: exp.Expr | None = None,
+        counted: bool = False,
     ) -> _Item:
         """``unnest(list, ...) [WITH ORDINALITY]``, ``generate_series(...)`` over the columns before it."""
         alias = source.args.get("alias") or alias
-        called_name = "unnest" if isinstance(source, exp.Unnest) else source.this.name.lower()
+        counted = counted or bool(source.args.get("ordinality") or source.args.get("offset"))
+        # LATERAL holds the call itself
+        call = source.this if isinstance(source, exp.Table) else source
+        called_name = "unnest" if isinstance(source, exp.Unnest) else call.name.lower()
         if called_name == "sabot_late":  # a table of the system's; a SELECT is left to DuckDB
             raise self.origin.unsupported("sabot_late", source)
-        calls = source.expressions if isinstance(source, exp.Unnest) else [source.this]
+        calls = source.expressions if isinstance(source, exp.Unnest) else [call]
         lists = [Resolver(scope, not_in="FROM")(c) for c in calls]
         if called_name not in _SERIES:
             # a function that gives one value gives one row
@@ -348,6 +359,12 @@ class FromLowering:
         node = build.project(left, [*kept, *zip(fields, lists, strict=True)], self.origin)
         types = build.types_by_field(node)
         written = [folded(c) for c in (alias.args.get("columns") or [])] if alias is not None else []
+        if isinstance(given := source.args.get("offset"), exp.Identifier):
+            # the parser takes the last name for it
+            written.append(folded(given))
+        if len(written) > len(fields) + counted:
+            msg = f"{len(written)} column names for {len(fields) + counted} columns"
+            raise self.origin.error(msg, source, sqlstate="42P10")
         relation_name = folded(alias.this) if alias is not None and alias.this is not None else called_name
         made: list[tuple[str, str, str]] = []
         columns: list[Column] = []
@@ -360,9 +377,8 @@ class FromLowering:
             made.append((field, new, types[field][:-2]))
             columns.append(Column(visible, new, types[field][:-2]))
         ordinality = None
-        if isinstance(source, exp.Unnest) and source.args.get("offset"):
-            given = source.args["offset"]
-            visible = folded(given) if isinstance(given, exp.Identifier) else "ordinality"
+        if counted:
+            visible = written[len(fields)] if len(written) > len(fields) else "ordinality"
             ordinality = build.fresh(visible, [*taken, *fields, *(m[1] for m in made)])
             columns.append(Column(visible, ordinality, "BIGINT"))
         relation = RelationInScope(relation_name, tuple(columns))

@@ -10,9 +10,10 @@ import duckdb
 from sqlglot import exp
 
 from planner.logical import AggCall, LogicalNode, OrderBy, Over, OverCall, schema_of
+from planner.numeric import digits
 from sql_frontend import build
 from sql_frontend.calls import Sort, WindowUse, call_type
-from sql_frontend.duck import constant
+from sql_frontend.duck import constant, describe
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import WINDOW, Resolver
 from sql_frontend.scope import Bound, Scope, Tail, folded, matching
@@ -162,7 +163,11 @@ def _count(node: exp.Expr, what: str, origin: Origin) -> int | None:
     if not any(node.find_all(exp.Column, exp.Query, exp.AggFunc, exp.Window)):
         resolved = Resolver(Scope(origin), not_in=what)(node)
         with contextlib.suppress(duckdb.Error):
-            if isinstance(resolved, exp.Literal) and resolved.is_string and not resolved.name.strip().isdigit():
+            untyped = isinstance(resolved, exp.Literal) and resolved.is_string
+            kind = describe((), (resolved.sql("duckdb"),))[0]
+            if not untyped and digits(kind) is None and kind not in ("DOUBLE", "FLOAT", "NULL"):
+                raise origin.error(f"{what} needs a whole number, this is {kind}", node, sqlstate="42804")
+            if untyped and not resolved.name.strip().isdigit():
                 raise origin.error(f"{what} needs a whole number, zero or above", node, sqlstate="22P02")
             whole = "DECIMAL(38,10)"
             value = constant(f"CAST(CAST({resolved.sql('duckdb')} AS {whole}) AS BIGINT)")

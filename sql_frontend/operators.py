@@ -65,44 +65,6 @@ def concatenated(
     return exp.DPipe(this=sides[0], expression=sides[1])
 
 
-def subtracted(left: exp.Expression, right: exp.Expression, type_of: TypeOf, *, once: bool) -> exp.Expression:
-    """Return ``left - right``; of JSON, `left` without the key, the keys or the element `right`."""
-    plain = exp.Sub(this=left, expression=right)
-    kind, of = type_of(right), type_of(left)
-    if of == kind == "TIMESTAMP WITH TIME ZONE":
-        # the time between two moments, whatever the clocks did
-        return filled("timezone('UTC', p1) - timezone('UTC', p2)", [left, right])
-    if once and of == "TIMESTAMP WITH TIME ZONE" and kind == "INTERVAL":
-        # days by the calendar first, then hours by the clock
-        days = (
-            "to_months(CAST(datepart('year', p2) * 12 + datepart('month', p2) AS INTEGER)) + "
-            "to_days(CAST(datepart('day', p2) AS INTEGER))"
-        )
-        clock = (
-            "to_microseconds(datepart('hour', p2) * 3600000000 + datepart('minute', p2) * "
-            "60000000 + datepart('microsecond', p2))"
-        )
-        return filled(f"(p1 - ({days})) - {clock}", [left, right])
-    if of != "JSON":
-        return plain
-    if kind == "VARCHAR":
-        return filled(
-            "CASE json_type(p1) WHEN 'OBJECT' THEN CAST(to_json(map_from_entries(list_transform(list_filter("
-            "json_keys(p1), LAMBDA k: k <> p2), LAMBDA k: struct_pack(k := k, v := "
-            "json_extract(p1, concat('$.\"', k, '\"')))))) "
-            "AS JSON) WHEN 'ARRAY' THEN CAST(to_json(list_filter(CAST(p1 AS JSON[]), "
-            "LAMBDA k: json_extract_string(k, '$') IS DISTINCT FROM p2)) AS JSON) END",
-            [left, right],
-        )
-    if kind.startswith(("INT", "BIGINT", "SMALLINT")):
-        return filled(
-            "CAST(to_json(list_filter(CAST(p1 AS JSON[]), LAMBDA k, i: i <> CASE WHEN p2 < 0 THEN "
-            "json_array_length(p1) + p2 + 1 ELSE p2 + 1 END)) AS JSON)",
-            [left, right],
-        )
-    return plain
-
-
 def contains(left: exp.Expression, right: exp.Expression, type_of: TypeOf) -> exp.Expression:
     """Return ``left @> right``, of JSON and of arrays."""
     if type_of(left) == "JSON" or type_of(right) == "JSON":
@@ -124,17 +86,19 @@ def subscripted(
     """Return ``value[i]`` and ``value[a:b]``: of an array the first element is 1, and nothing counts from its end."""
     for index in indices:
         kind = type_of(value)
+        if kind.startswith("MAP("):
+            value = filled("map_extract_value(p1, p2)", [value, index])
+            continue
         if not kind.endswith("[]"):
-            value = exp.Bracket(this=exp.paren(value), expressions=[index])
+            # offset: the subscript is DuckDB's already
+            value = exp.Bracket(this=exp.paren(value), expressions=[index], offset=1)
             continue
         if isinstance(index, exp.Slice):
             value = _slice(index, value, node, origin)
             continue
         known = _whole(index)
         if known is not None:
-            # the parser counts from 0
-            place = known + 1
-            value = filled("list_extract(p1, p2)", [value, exp.Literal.number(place if place >= 1 else 0)])
+            value = filled("list_extract(p1, p2)", [value, exp.Literal.number(max(known, 0))])
         else:
             value = filled("list_extract(p1, CASE WHEN p2 >= 1 THEN p2 ELSE 0 END)", [value, index])
     return value

@@ -29,6 +29,23 @@ def _in_range(parts: list[tuple[str, int, int]], kind: str, value: str) -> str:
     return f"CASE WHEN {bad} THEN CAST(error('{kind} field value out of range') AS {kind.upper()}) ELSE {value} END"
 
 
+def truncated(local: str, back: str) -> str:
+    """Return ``date_trunc(p1, p2)`` of a moment, by a zone's clocks.
+
+    What is shorter than a day is taken off the moment itself: an hour that the clocks show twice stays the one it is.
+
+    Parameters
+    ----------
+    local, back : str
+        SQL of what the clocks show at ``p2``, and of the moment at which they show ``{}``.
+    """
+    cut = f"date_trunc(p1, {local})"
+    short = "date_trunc(p1, TIMESTAMP '2001-12-31 23:59:59.999999') >= TIMESTAMP '2001-12-31 23:00:00'"
+    return f"CASE WHEN {short} THEN p2 - ({local} - {cut}) ELSE {back.format(cut)} END"
+
+
+LOCALLY_TRUNCATED = truncated("CAST(p2 AS TIMESTAMP)", "CAST({} AS TIMESTAMP WITH TIME ZONE)")
+"""``date_trunc(p1, p2)`` of a moment by the session's time zone."""
 _DATE_PARTS = [("p2", 1, 12), ("p3", 1, 31)]
 _TIME_PARTS = [("p4", 0, 24), ("p5", 0, 59), ("p6", 0, 60)]
 _STAMP = _in_range(
@@ -77,6 +94,7 @@ LIBRARY: dict[tuple[str, int], str] = {
         1,
     ): "CASE WHEN contains(CAST(p1 AS VARCHAR), '.') THEN length(split_part(CAST(p1 AS VARCHAR), '.', 2)) ELSE 0 END",
     ("min_scale", 1): "length(rtrim(split_part(CAST(p1 AS VARCHAR), '.', 2), '0'))",
+    ("trim_scale", 1): "p1",  # a type's digits are those of all its values
     ("to_hex", 1): "lower(to_hex(p1))",
     ("to_bin", 1): "bin(p1)",
     ("atan2d", 2): "degrees(atan2(p1, p2))",
@@ -142,7 +160,7 @@ LIBRARY: dict[tuple[str, int], str] = {
     ("make_timestamp", 6): _STAMP,
     ("make_timestamptz", 6): f"CAST({_STAMP} AS TIMESTAMP WITH TIME ZONE)",
     ("make_timestamptz", 7): f"timezone(p7, {_STAMP})",
-    ("date_trunc", 3): "timezone(p3, date_trunc(p1, timezone(p3, p2)))",
+    ("date_trunc", 3): truncated("timezone(p3, p2)", "timezone(p3, {})"),
     ("date_bin", 3): "time_bucket(p1, p2, p3)",
     ("justify_hours", 1): (
         "to_months(CAST(datepart('year', p1) * 12 + datepart('month', p1) AS INTEGER)) + "
@@ -188,6 +206,13 @@ LIBRARY: dict[tuple[str, int], str] = {
     ("array_ndims", 1): "CASE WHEN len(p1) > 0 THEN 1 END",
     ("array_contains", 2): "list_has_all(p1, p2)",
     ("array_contained", 2): "list_has_all(p2, p1)",
+    # maps
+    ("map_access", 2): "map_extract_value(p1, p2)",
+    ("map_length", 1): "cardinality(p1)",
+    ("map_from_key_values", 2): "map(p1, p2)",
+    ("map_cat", 2): "map_concat(p1, p2)",
+    ("map_insert", 3): "map_concat(p1, map([p2], [p3]))",
+    ("map_delete", 2): "map_from_entries(list_filter(map_entries(p1), LAMBDA e: struct_extract(e, 'key') <> p2))",
     # json
     ("jsonb_typeof", 1): (
         "CASE json_type(p1) WHEN 'OBJECT' THEN 'object' WHEN 'ARRAY' THEN 'array' WHEN 'VARCHAR' THEN 'string' "

@@ -12,6 +12,7 @@ from itertools import pairwise
 from sqlglot.tokenizer_core import Token, TokenType
 
 from sabot.errors import Span, SqlError
+from sql_frontend.map_tokens import is_type, maps_as_calls
 from sql_frontend.origin import Origin
 
 MARK = "\ue000"
@@ -19,6 +20,8 @@ MARK = "\ue000"
 
 A character of Unicode's private use, which no text may hold itself.
 """
+UNKNOWN = f"{MARK}unknown"
+"""Stands for UNKNOWN after IS: the parser takes that for NULL, which values of any type may be."""
 GAP = f"{MARK}gap"
 """Stands as the end of a frame that is SESSION WITH GAP; the gap is its start."""
 CHANGELOG = f"{MARK}{MARK}changelog"
@@ -46,7 +49,6 @@ _GRAMMAR = frozenset(
         "values",
         "array",
         "struct",
-        "map",
         "interval",
         "row",
         "overlay",
@@ -58,14 +60,11 @@ _GRAMMAR = frozenset(
     ]
 )
 """Functions whose arguments have a grammar of their own, or that the binder takes as sqlglot gives them."""
-_REFUSED = {
-    # the parser drops the word, and a struct is left
-    ("map", "{"): ("MAP {...}", "cast a text: '{a=1}'::MAP(VARCHAR, INTEGER)"),
-}
 _CALLABLE = frozenset(
     {
         TokenType.SESSION,
         TokenType.KEEP,
+        TokenType.MAP,
         TokenType.VAR,
         TokenType.LEFT,
         TokenType.RIGHT,
@@ -110,6 +109,7 @@ _STATEMENTS = frozenset(
         TokenType.MERGE,
     }
 )
+_TEXT_TYPES = frozenset({TokenType.VARCHAR, TokenType.TEXT, TokenType.CHAR, TokenType.BPCHAR})
 _WANT_MORE = frozenset(
     {
         TokenType.COMMA,
@@ -134,6 +134,7 @@ def prepared(tokens: list[Token]) -> list[Token]:
     """Return the tokens for the parser; places stay those of the text."""
     out: list[Token] = []
     skipped, frames = -1, 0
+    tokens = maps_as_calls(tokens)
     changelogs = _changelogs(tokens)
     for i, token in enumerate(tokens):
         following = tokens[i + 1] if i + 1 < len(tokens) else None
@@ -183,7 +184,11 @@ def prepared(tokens: list[Token]) -> list[Token]:
                 _changed(token, TokenType.FARROW, "=>"),
             ]
             continue
-        if called and token.token_type in _CALLABLE and word not in _GRAMMAR:
+        if _is_unknown(tokens, i):
+            out.append(_changed(token, TokenType.STRING, UNKNOWN))
+        elif token.token_type is TokenType.MAP and called and is_type(tokens, i):
+            out.append(token)
+        elif called and token.token_type in _CALLABLE and word not in _GRAMMAR:
             out.append(_changed(token, TokenType.VAR, MARK + word))
         elif token.token_type in _JSON:
             out.append(_changed(token, _JSON[token.token_type], token.text))
@@ -241,6 +246,14 @@ def _defines_window(tokens: list[Token], i: int) -> bool:
     return words == ["as", "("]
 
 
+def _is_unknown(tokens: list[Token], i: int) -> bool:
+    """Whether token `i` is UNKNOWN of IS [NOT] UNKNOWN."""
+    if tokens[i].token_type is not TokenType.UNKNOWN or i == 0:
+        return False
+    negated = tokens[i - 1].token_type is TokenType.NOT and i > 1
+    return tokens[i - 2 if negated else i - 1].token_type is TokenType.IS
+
+
 def _frame_words(tokens: list[Token], i: int) -> tuple[str, ...]:
     return tuple(t.text.lower() for t in tokens[i : i + 3]) if tokens[i].token_type is TokenType.SESSION else ()
 
@@ -288,6 +301,7 @@ def refuse_early(tokens: list[Token], origin: Origin) -> None:
             span = Span(origin.offset + tokens[0].start, origin.offset + tokens[0].end + 1)
         msg = "expected a query"
         raise SqlError(msg, span=span, text=origin.text, hint="a query begins with SELECT, WITH or FROM")
+    typed: Token | None = None
     for token, following in pairwise([*tokens, None]):
         assert token is not None
         if MARK in token.text:
@@ -298,12 +312,14 @@ def refuse_early(tokens: list[Token], origin: Origin) -> None:
             continue
         if token.token_type is TokenType.L_PAREN and following.token_type in _STATEMENTS:
             raise _syntax_error(following, origin)
-        pair = (token.text.lower(), following.text.lower())
-        if pair in _REFUSED:
-            what, hint = _REFUSED[pair]
+        if token.token_type in _TEXT_TYPES and following.token_type is TokenType.STRING:
+            typed = following
+        elif token is typed and following.token_type is TokenType.COLLATE:
             span = Span(origin.offset + token.start, origin.offset + following.end + 1)
-            msg = f"{what} is not supported in a streaming query"
-            raise SqlError(msg, span=span, text=origin.text, hint=hint, sqlstate="0A000")
+            msg = "COLLATE cannot stand right behind a string with a type"
+            hint = "put that in parentheses: (varchar 'a') COLLATE \"C\""
+            raise SqlError(msg, span=span, text=origin.text, hint=hint, sqlstate="42P22")
+        pair = (token.text.lower(), following.text.lower())
         if pair in ((">", ">"), ("<", "<")) and following.start != token.end + 1:
             raise _syntax_error(following, origin)
 

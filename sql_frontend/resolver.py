@@ -12,6 +12,7 @@ from sqlglot import exp
 from planner.keyed_sql import SESSION_FRAME
 from sabot.errors import SqlError
 from sabot.schema import Schema, struct_fields
+from sql_frontend.arithmetic import ARITHMETIC, asked_for, computed
 from sql_frontend.calls import (
     GROUPING,
     WINDOW_ONLY,
@@ -29,13 +30,14 @@ from sql_frontend.clock import CLOCK_HINT, clock_call
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
 from sql_frontend.functions import check_callable, function, translate
-from sql_frontend.numeric import divided, multiplied
-from sql_frontend.operators import POWER, by_place, concatenated, contains, has_keys, subscripted, subtracted
+from sql_frontend.map_tokens import MAP_OF
+from sql_frontend.operators import POWER, by_place, concatenated, contains, has_keys, subscripted
 from sql_frontend.origin import Origin
-from sql_frontend.query_tokens import GAP, MARK
+from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
+from sql_frontend.row_casts import by_fields, row_cast
 from sql_frontend.scope import OUTER, Scope, folded, schema_of_scope, struct_member
 from sql_frontend.templates import filled
-from sql_frontend.types import data_type_text
+from sql_frontend.types import collation_problem, data_type_text
 from sql_frontend.user_functions import called as called_by_user
 
 _PLAIN: tuple[type[exp.Expr], ...] = (
@@ -59,8 +61,6 @@ _PLAIN: tuple[type[exp.Expr], ...] = (
     exp.Like,
     exp.ILike,
     exp.SimilarTo,
-    exp.Add,
-    exp.Mod,
     exp.Neg,
     exp.BitwiseAnd,
     exp.BitwiseOr,
@@ -224,6 +224,8 @@ class Resolver:
         if isinstance(node, exp.Anonymous):
             if node.name.lower() == "row":
                 return self._row(node)
+            if node.name == MAP_OF:
+                return self._map(node)
             made = self.origin.lookup(node.name.lower()) if self.origin.lookup is not None else None
             if isinstance(made, FunctionDefinition):
                 if made.language == "python" and made not in self.origin.python:
@@ -237,14 +239,12 @@ class Resolver:
             return translate(node, args, self.origin, self.type_of)
         if isinstance(node, exp.Cast):
             return self._cast(node)
-        if isinstance(node, exp.Div):
-            return divided(self(node.this), self(node.expression), self.type_of)
-        if isinstance(node, exp.Mul):
-            return multiplied(self(node.this), self(node.expression), self.type_of)
+        if isinstance(node, exp.Is) and _of_boolean(node.expression):
+            return self._is(node)
+        if isinstance(node, ARITHMETIC):
+            return self._arithmetic(node)
         if isinstance(node, exp.DPipe):
             return concatenated(self(node.this), self(node.expression), node, self.origin, self.type_of)
-        if isinstance(node, exp.Sub):
-            return subtracted(self(node.this), self(node.expression), self.type_of, once=self.origin.once)
         if isinstance(node, exp.Pow):
             return filled(POWER, [self._number(self(node.this)), self._number(self(node.expression))])
         if isinstance(node, exp.Bracket):
@@ -542,12 +542,23 @@ class Resolver:
     def _cast(self, node: exp.Cast) -> exp.Expression:
         text = data_type_text(node.to, span=self.origin.span(node), text=self.origin.text)
         to = exp.DataType(this=exp.DType.USERDEFINED, kind=text)
-        if isinstance(node.this.unnest(), exp.Array) and not node.this.unnest().expressions:
+        bare = node.this.unnest()
+        if isinstance(bare, exp.Array) and not bare.expressions:
             return exp.Cast(this=node.this.copy(), to=to)
+        if isinstance(bare, exp.Anonymous) and bare.name in (MAP_OF, "map") and not bare.expressions:
+            return exp.Cast(this=function("map", like=bare), to=to)
         value = self(node.this)
         if isinstance(value, exp.Literal):
             return self.cast_literal(value, text, node)
-        return cast(value, self.type_of(value), text)
+        own = self.type_of(value)
+        if by_fields(own, text):
+            return row_cast(value, own, text, lambda v, f, t: self._plain_cast(v, f, t, node), node, self.origin)
+        return cast(value, own, text)
+
+    def _plain_cast(self, value: exp.Expression, from_type: str, to_type: str, node: exp.Expr) -> exp.Expression:
+        if isinstance(value, exp.Literal):
+            return self.cast_literal(value, to_type, node)
+        return cast(value, from_type, to_type)
 
     def cast_literal(self, value: exp.Expression, type_: str, node: exp.Expr) -> exp.Expression:
         """Return a literal as a constant of DuckDB type `type_`; SqlError (22P02) at `node` if it is none."""
@@ -575,6 +586,48 @@ class Resolver:
         is_text = isinstance(value, exp.Literal) and value.is_string
         return self.cast_literal(value, "DOUBLE", value) if is_text else value
 
+    def _is(self, node: exp.Is) -> exp.Expression:
+        """``x IS TRUE``, ``x IS UNKNOWN``: of a boolean alone."""
+        value = self(node.this)
+        bare = value.unnest()
+        said = node.expression.copy() if isinstance(node.expression, exp.Boolean) else exp.Null()
+        if isinstance(bare, exp.Literal) and bare.is_string:
+            value = self.cast_literal(bare, "BOOLEAN", node)
+        elif (kind := self.type_of(value)) not in ("BOOLEAN", "NULL"):
+            word = node.expression.sql() if isinstance(said, exp.Boolean) else "UNKNOWN"
+            msg = f"the argument of IS {word} must be boolean, this is {kind}"
+            raise self.origin.error(msg, node, hint="compare it with something", sqlstate="42804")
+        return exp.Is(this=value, expression=said)
+
+    def _arithmetic(self, node: exp.Expr) -> exp.Expression:
+        left, right = self(node.this), self(node.expression)
+        for side, other in ((left, right), (right, left)):
+            bare = side.unnest()
+            if not (isinstance(bare, exp.Literal) and bare.is_string):
+                continue
+            if isinstance(other.unnest(), exp.Null) or (
+                isinstance(other.unnest(), exp.Literal) and other.unnest().is_string
+            ):
+                msg = "it is not clear which operator is meant: both sides have no type"
+                raise self.origin.error(msg, node, hint="cast a side: '1'::int", sqlstate="42725")
+            wanted = asked_for(node, self.type_of(other), bare.name, on_left=side is left)
+            if wanted is not None:
+                typed = exp.Literal.number(bare.name) if not wanted else self.cast_literal(bare, wanted, node)
+                left, right = (typed, right) if side is left else (left, typed)
+            break
+        return computed(node, left, right, self.type_of, once=self.origin.once)
+
+    def _map(self, node: exp.Expr) -> exp.Expression:
+        """``MAP {key: value}``."""
+        if len(node.expressions) % 2:
+            raise self.origin.error("a MAP has a value for each key", node, hint="MAP {'a': 1, 'b': 2}")
+        if not node.expressions:
+            hint = "write MAP {}::MAP(VARCHAR, INTEGER)"
+            raise self.origin.error("an empty map has no types", node, hint=hint, sqlstate="42P18")
+        parts = [self(e) for e in node.expressions]
+        keys, values = exp.Array(expressions=parts[::2]), exp.Array(expressions=parts[1::2])
+        return function("map", keys, values, like=node)
+
     def _index(self, node: exp.Expr) -> exp.Expression:
         if isinstance(node, exp.Slice):
             low, high = node.args.get("this"), node.args.get("expression")
@@ -592,14 +645,10 @@ class Resolver:
         return exp.Struct(expressions=parts)
 
     def _collate(self, node: exp.Collate) -> exp.Expression:
-        """Text is compared by its bytes, which is what ``"C"`` and ``"POSIX"`` mean."""
-        name = node.expression.name
-        if name not in ("C", "POSIX", "default"):
-            msg = f"collation {name!r} does not exist"
-            raise self.origin.error(msg, node, hint='"C" and "POSIX" are there', sqlstate="42704")
         value = self(node.this)
-        if self.type_of(value) not in ("VARCHAR", "NULL"):
-            raise self.origin.error("COLLATE is for text", node, sqlstate="42804")
+        problem = collation_problem(node.expression.name, self.type_of(value))
+        if problem is not None:
+            raise self.origin.error(problem[0], node, hint=problem[1], sqlstate=problem[2])
         return value
 
     def _json(self, node: exp.Expr) -> exp.Expression:
@@ -645,6 +694,11 @@ class Resolver:
         except duckdb.Error as error:
             raise self.origin.error(first_line(error), node, sqlstate="22007") from error
         return interval
+
+
+def _of_boolean(node: exp.Expr) -> bool:
+    """Whether what stands behind IS is TRUE, FALSE or UNKNOWN."""
+    return isinstance(node, exp.Boolean) or (isinstance(node, exp.Literal) and node.name == UNKNOWN)
 
 
 def _all_of(node: exp.Expr) -> exp.Expr | None:
@@ -715,12 +769,16 @@ def check_types(fields: Schema, items: Sequence[exp.Expression], origin: Origin)
         raise origin.error(first_line(reason), bad, hint=hint, sqlstate="42804") from error
 
 
+_PARTS = (exp.Identifier, exp.DataType, exp.Var, exp.If, exp.Slice, exp.PropertyEQ, exp.Kwarg, exp.Lambda)
+"""What is no expression by itself."""
+
+
 def _offender(
     fields: Schema, items: Sequence[exp.Expression], error: duckdb.Error
 ) -> tuple[exp.Expr | None, duckdb.Error]:
     for item in items:
         for node in reversed(list(item.walk(bfs=True))):
-            if isinstance(node, (exp.Identifier, exp.DataType, exp.Var, exp.If, exp.Slice)):
+            if isinstance(node, _PARTS) or node.find_ancestor(exp.Lambda) is not None:
                 continue
             try:
                 describe(fields, (render(node),))

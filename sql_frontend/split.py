@@ -15,6 +15,8 @@ from sqlglot.tokenizer_core import Token, TokenType
 from sabot.errors import Span, SqlError
 
 DIALECT = RisingWave()
+# the parser would take 1 from a subscript that it believes to be an integer, and leave all others
+DIALECT.INDEX_OFFSET = 0
 
 
 class _Tokenizer(RisingWave.Tokenizer):

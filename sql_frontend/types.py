@@ -181,6 +181,18 @@ def _unknown(name: str, span: Span | None, text: str | None) -> SqlError:
     return SqlError(msg, span=span, text=text, hint=nearest(name.strip(), _KNOWN), sqlstate="42704")
 
 
+def collation_problem(name: str, type_: str) -> tuple[str, str, str] | None:
+    """Return why a value of DuckDB type `type_` cannot have the collation `name`: message, hint, SQLSTATE.
+
+    Text is compared by its bytes, which is what ``"C"`` and ``"POSIX"`` mean; there is no other.
+    """
+    if name not in ("C", "POSIX", "default"):
+        return f"collation {name!r} does not exist", '"C" and "POSIX" are there, in double quotes', "42704"
+    if type_.rstrip("[]") not in ("VARCHAR", "NULL", "STRING_LITERAL"):
+        return f"COLLATE is for text, this is {type_}", "leave COLLATE out", "42804"
+    return None
+
+
 def check_column_type(type_: str, name: str, span: Span | None = None, text: str | None = None) -> None:
     """Raise SqlError (0A000) if a column of DuckDB type `type_` cannot be carried between tasks."""
     try:

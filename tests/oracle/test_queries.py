@@ -134,6 +134,65 @@ QUERIES: dict[str, Query] = {
     "count": Query("SELECT count(*) AS n, count(v) AS nv FROM events"),
     "count of rows": Query("SELECT count(*) AS n FROM events"),
     "count of rows by nothing kept": Query("SELECT count(*) AS n FROM items GROUP BY k"),
+    "unknown": Query(
+        "SELECT id, (v > 0) IS UNKNOWN AS u, ok IS NOT UNKNOWN AS k, (v > 0) IS NOT TRUE AS t FROM events"
+        " WHERE (k = v) IS NOT FALSE",
+        "SELECT id, (v > 0) IS NULL AS u, ok IS NOT NULL AS k, (v > 0) IS NOT TRUE AS t FROM events"
+        " WHERE (k = v) IS NOT FALSE",
+    ),
+    "strings beside numbers and times": Query(
+        "SELECT v + '2' AS a, '10' - v AS b, f * '0.5' AS c, ts - '2020-01-01' < '1 day' AS d, name COLLATE \"C\" AS n"
+        " FROM events",
+        "SELECT v + 2 AS a, 10 - v AS b, f * 0.5 AS c, ts - TIMESTAMP '2020-01-01' < INTERVAL '1 day' AS d, name AS n"
+        " FROM events",
+    ),
+    "rows cast by place": Query(
+        "SELECT CAST(ROW(k, name) AS STRUCT<n SMALLINT, s VARCHAR>) AS r,"
+        " ARRAY[ROW(id, person)]::STRUCT<i INT, p STRUCT<town VARCHAR, years SMALLINT>>[] AS l FROM events",
+        "SELECT {'n': k::SMALLINT, 's': name} AS r, [{'i': id::INT, 'p': CASE WHEN person IS NOT NULL"
+        " THEN {'town': person.city, 'years': person.age::SMALLINT} END}] AS l FROM events",
+    ),
+    "groups by rows": Query(
+        "SELECT ROW(k, label)::STRUCT<n BIGINT, s VARCHAR> AS r, count(*) AS n FROM items GROUP BY 1",
+        "SELECT {'n': k::BIGINT, 's': label} AS r, count(*) AS n FROM items GROUP BY 1",
+    ),
+    "maps": Query(
+        "SELECT id, MAP {'k': k, 'v': v} AS m, map {coalesce(k, -1): name}[0] AS z, map([id], [f])[id] AS f,"
+        " map_keys(MAP {coalesce(name, '-'): 1}) AS ks, cardinality(map_insert(MAP {1: 2}, 3, k)) AS c FROM events",
+        "SELECT id, MAP {'k': k, 'v': v} AS m, CASE WHEN k = 0 THEN name END AS z, f,"
+        " [coalesce(name, '-')] AS ks, 2::UBIGINT AS c FROM events",
+    ),
+    "a map that fails is NULL": Query(
+        "SELECT id, MAP {k: 1, v: 2} AS m FROM events",
+        "SELECT id, TRY(map([k, v], [1, 2])) AS m FROM events",
+    ),
+    "groups by maps": Query(
+        "SELECT MAP {coalesce(label, '-'): k} AS m, count(*) AS n, sum(rate) AS s FROM items GROUP BY 1",
+    ),
+    "ordinality": Query(
+        "SELECT i.label, ordinality, x.x FROM items i, unnest(ARRAY[i.k, i.rate]) WITH ORDINALITY AS x",
+        "SELECT label, unnest([1::BIGINT, 2]) AS ordinality, unnest([k, rate]) AS x FROM items",
+    ),
+    "ordinality of a series": Query(
+        "SELECT i.k, s.v, s.n FROM items i LEFT JOIN LATERAL generate_series(1, i.rate) WITH ORDINALITY AS s(v, n)"
+        " ON true",
+        "SELECT k, CASE WHEN rate > 0 THEN unnest(range(1, rate + 1)) END AS v, v AS n FROM items WHERE rate > 0"
+        " UNION ALL SELECT k, NULL, NULL FROM items WHERE coalesce(rate, 0) <= 0",
+    ),
+    "a series of mixed steps": Query(
+        "SELECT id, t FROM events, generate_series(ts, ts - INTERVAL '70 days',"
+        " INTERVAL '1 month' - INTERVAL '60 days') AS s(t)",
+        "WITH RECURSIVE s AS (SELECT id, ts AS t, ts - INTERVAL '70 days' AS last FROM events WHERE ts IS NOT NULL"
+        " UNION ALL SELECT id, t + (INTERVAL '1 month' - INTERVAL '60 days'), last FROM s"
+        " WHERE t + (INTERVAL '1 month' - INTERVAL '60 days') >= last) SELECT id, t FROM s",
+    ),
+    "hours of a zone's clocks": Query(
+        "SELECT date_trunc('hour', (ts + id * INTERVAL '17 days') AT TIME ZONE 'UTC', 'Australia/Lord_Howe') AS h,"
+        " date_trunc('day', (ts + id * INTERVAL '17 days') AT TIME ZONE 'UTC', 'Australia/Lord_Howe') AS d FROM events",
+        "SELECT u - (timezone('Australia/Lord_Howe', u) - date_trunc('hour', timezone('Australia/Lord_Howe', u))) AS h"
+        ", timezone('Australia/Lord_Howe', date_trunc('day', timezone('Australia/Lord_Howe', u))) AS d"
+        " FROM (SELECT timezone('UTC', ts + id * INTERVAL '17 days') AS u FROM events)",
+    ),
     "constants": Query("SELECT 1 AS one, 'x' AS x FROM items"),
     "global aggregates": Query(
         "SELECT sum(v) AS s, min(v) AS lo, max(name) AS hi, avg(v) AS m, sum(f) AS f FROM events"
