@@ -128,7 +128,7 @@ class _Batch:
         return f"SELECT {', '.join(items)} FROM {self._source(node.input)}{by}"
 
     def _join(self, node: Join) -> str:
-        on = [f"l.{quote(a)} = r.{quote(b)}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
+        on = [f"l.{quote(a)} {sign} r.{quote(b)}" for a, sign, b in node.key_pairs]
         on += [f"({render(node.residual)})"] if node.residual is not None else []
         names = ", ".join(quote(f.name) for f in schema_of(node))
         return (

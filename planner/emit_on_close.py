@@ -246,7 +246,7 @@ class _Rewriter:
 
     def _join(self, node: Join, closing: bool) -> _Closing:
         left, right = self.rewrite(node.left), self.rewrite(node.right)
-        pairs = zip(node.left_keys, node.right_keys, strict=True)
+        pairs = list(zip(node.left_keys, node.right_keys, strict=True))[node.null_safe :]
         alike = [(a, b) for a, b in pairs if a in left.bounds and left.bounds[a] == right.bounds.get(b)]
         complete = bool(alike) and left.complete and right.complete
         if complete and not node.temporal and node.asof is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from planner.chaining import ChainedGraph
 from planner.execution_graph import ExecutionGraph, ShuffleEdge, ShuffleEdgeType
 from planner.logical import (
+    NULL_SAFE,
     AggCall,
     Aggregate,
     Filter,
@@ -138,7 +139,7 @@ def _logical_line(node: LogicalNode) -> str:
             what = ", ".join(_call(c) for c in calls) or "distinct"
             return f"Aggregate {what}" + (f" by {', '.join(keys)}" if keys else "") + close
         case Join():
-            pairs = ", ".join(f"{a} = {b}" for a, b in zip(node.left_keys, node.right_keys, strict=True))
+            pairs = ", ".join(f"{a} {sign.lower()} {b}" for a, sign, b in node.key_pairs)
             residual = f" and {render(node.residual)}" if node.residual is not None else ""
             kind = "Join" if node.kind is JoinKind.INNER else f"{node.kind.value.capitalize()} join"
             if node.asof is not None:
@@ -246,7 +247,9 @@ def _details(node: StreamNode) -> list[str]:
             JoinOp(left_keys=left, right_keys=right, residual_sql=residual)
             | TemporalJoinOp(left_keys=left, right_keys=right, residual_sql=residual)
         ):
-            pairs = ", ".join(f"{a} = {b}" for a, b in zip(left, right, strict=True))
+            null_safe = node.op.null_safe if isinstance(node.op, JoinOp) else 0
+            signs = [NULL_SAFE.lower() if i < null_safe else "=" for i in range(len(left))]
+            pairs = ", ".join(f"{a} {sign} {b}" for a, sign, b in zip(left, signs, right, strict=True))
             return [f"on {pairs or 'true'}" + (f" and {residual}" if residual else "")]
         case _:
             return []

@@ -18,7 +18,7 @@ _SORTED = frozenset(["list", "array_agg", "string_agg", "group_concat", "listagg
 def join_sql(node: Join) -> str:
     """Return the statement of an outer, semi or anti join over ``input`` and ``input_1``."""
     fields = schema_of(node.left) + schema_of(node.right)
-    parts = [f"l.{quote(a)} = r.{quote(b)}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
+    parts = [f"l.{quote(a)} {sign} r.{quote(b)}" for a, sign, b in node.key_pairs]
     if node.residual is not None:
         parts.append(f"({render(as_declared(node.residual, fields))})")
     on = " AND ".join(parts) or "true"
@@ -37,7 +37,7 @@ def asof_sql(node: Join) -> str:
     others = [f.name for f in schema_of(node.right) if f.name not in places]
     by = ", ".join(map(quote, places))
     order = ", ".join(map(quote, [*places, *others]))
-    parts = [f"l.{quote(a)} = r.{quote(b)}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
+    parts = [f"l.{quote(a)} {sign} r.{quote(b)}" for a, sign, b in node.key_pairs]
     parts.append(f"l.{quote(near.left)} {near.sign} r.{quote(near.right)}")
     names = ", ".join(quote(f.name) for f in schema_of(node))
     left = "LEFT " if node.kind is JoinKind.LEFT else ""

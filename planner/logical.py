@@ -237,6 +237,10 @@ class JoinKind(enum.Enum):
     ANTI = "anti"
 
 
+NULL_SAFE = "IS NOT DISTINCT FROM"
+"""SQL's equality for which NULL equals NULL."""
+
+
 @dataclass(frozen=True)
 class AsOf:
     """``left sign right`` (>=, >, <= or <): of the rows that it holds for, the one whose `right` is nearest."""
@@ -249,6 +253,8 @@ class AsOf:
 @dataclass(frozen=True)
 class Join:
     """Equi-join: ``left_keys[i] = right_keys[i]`` (SQL's =, NULL joins nothing) and `residual`; keys may be none.
+
+    Of the first `null_safe` keys NULL joins NULL: they are compared by IS NOT DISTINCT FROM.
 
     Output fields are the left's, then (but for SEMI and ANTI) the right's; their names do not clash. A join that is
     `temporal` or has an `asof` is INNER or LEFT: each left row meets the right side as it is when the row comes, and
@@ -267,6 +273,13 @@ class Join:
     close_columns: tuple[str, str] | None = None
     expiry: tuple[tuple[str, int], tuple[str, int]] | None = None
     """The planner's: per side (field, microseconds); a row can go when the watermark is past their sum."""
+    null_safe: int = 0
+
+    @property
+    def key_pairs(self) -> tuple[tuple[str, str, str], ...]:
+        """(left key, SQL's sign, right key) of each pair."""
+        pairs = zip(self.left_keys, self.right_keys, strict=True)
+        return tuple((a, NULL_SAFE if i < self.null_safe else "=", b) for i, (a, b) in enumerate(pairs))
 
 
 @dataclass(frozen=True)

@@ -483,6 +483,7 @@ class StreamPlanner:
             residual_sql=render(as_declared(node.residual, fields)) if node.residual is not None else None,
             expires=_expires(node, left, right),
             ttl_us=self._ttl_us,
+            null_safe=node.null_safe,
         )
         return StreamNode(
             op,

@@ -220,7 +220,8 @@ class JoinOp(msgspec.Struct, frozen=True, tag="join"):
     """Inner equi-join of two inputs, delta by state. `residual_sql` is over all `columns`.
 
     ``weighted[i]``: whether input i carries ``__weight``. Output: left columns, right columns, and ``__weight`` if
-    either input has it (weights multiply). `expires` and `ttl_us` are as of :class:`RecomputeOp`.
+    either input has it (weights multiply). `expires` and `ttl_us` are as of :class:`RecomputeOp`. Of the first
+    `null_safe` pairs of keys NULL joins NULL.
     """
 
     left: Columns
@@ -232,6 +233,7 @@ class JoinOp(msgspec.Struct, frozen=True, tag="join"):
     residual_sql: str | None = None
     expires: tuple[tuple[str, int], ...] = ()
     ttl_us: int | None = None
+    null_safe: int = 0
 
 
 class TemporalJoinOp(msgspec.Struct, frozen=True, tag="temporal_join"):

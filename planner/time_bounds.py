@@ -48,7 +48,7 @@ def bounded(node: Join, left: Lags, right: Lags) -> tuple[tuple[str, str], int, 
     """Return a pair of times with the least and the greatest that left minus right may be, or None."""
     if node.temporal or node.asof is not None:
         return None
-    for pair in zip(node.left_keys, node.right_keys, strict=True):
+    for pair in list(zip(node.left_keys, node.right_keys, strict=True))[node.null_safe :]:
         if pair[0] in left and pair[1] in right:
             return pair, 0, 0
     low: dict[tuple[str, str], int] = {}

@@ -11,16 +11,12 @@ from planner.aggregates import order_sql
 from planner.batch_sql import batch_sql
 from planner.logical import (
     CHANGELOG_OP,
-    AggCall,
-    Aggregate,
     Emit,
     LogicalNode,
     Query,
     Relation,
     RelationKind,
     Scan,
-    Union,
-    Unnest,
     Watermark,
     schema_of,
 )
@@ -37,13 +33,23 @@ from sql_frontend.guard import guarded
 from sql_frontend.lower_from import FromLowering
 from sql_frontend.lower_rows import limited
 from sql_frontend.lower_select import check_clauses, lower_select
+from sql_frontend.lower_sets import difference, union
 from sql_frontend.operators import by_place
 from sql_frontend.origin import Origin
 from sql_frontend.parse_function import body_error
 from sql_frontend.query_tokens import CHANGELOG, MARK
 from sql_frontend.read_query import read_expression, read_query, written_by_window
 from sql_frontend.resolver import Resolver, check_types, render
-from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
+from sql_frontend.scope import (
+    Bound,
+    Column,
+    Domain,
+    NeedsDomainError,
+    ReadsDomainError,
+    RelationInScope,
+    Scope,
+    folded,
+)
 from sql_frontend.statements import CreateFunction, CreateSource, CreateTable
 from sql_frontend.user_functions import body_of, python_functions
 from sql_frontend.window_calls import with_window
@@ -381,31 +387,60 @@ class _Binder:
         """Whether a view that is read has windows as Flink or Arroyo write them."""
 
     def query(
-        self, tree: exp.Expr, ctes: Mapping[str, _Cte], outer: Scope | None = None, *, outermost: bool = False
+        self,
+        tree: exp.Expr,
+        ctes: Mapping[str, _Cte],
+        outer: Scope | None = None,
+        domain: Domain | None = None,
+        *,
+        outermost: bool = False,
     ) -> Bound:
-        """Lower a query of any form; `outer` is the scope around a subquery."""
+        """Lower a query of any form; `outer` is the scope around a subquery, read through `domain` if that is given."""
         if isinstance(tree, exp.Subquery):
             check_clauses(tree, _SUBQUERY_HANDLED, self.origin)
             inside = outermost and not any(tree.args.get(k) for k in ("order", "limit", "offset"))
-            inner = self.query(tree.this, self._with(tree, ctes), outer, outermost=inside)
-            return inner if inside else limited(tree, inner, self.origin, outermost=outermost)
+            inner = self.query(tree.this, self._with(tree, ctes, outer, domain), outer, domain, outermost=inside)
+            return inner if inside else limited(tree, inner, self.origin, outer, outermost=outermost)
         if isinstance(tree, exp.Select):
-            ctes = self._with(tree, ctes)
-            from_ = FromLowering(
-                lambda t: self._relation(t, ctes), lambda q, around: self.query(q, ctes, around), self.origin, outer
-            )
+            return self._select(tree, self._with(tree, ctes, outer, domain), outer, domain, outermost=outermost)
+        if isinstance(tree, exp.Union):
+            bound = self._union(tree, self._with(tree, ctes, outer, domain), outer, domain)
+            return limited(tree, bound, self.origin, outer, outermost=outermost)
+        if isinstance(tree, (exp.Intersect, exp.Except)):
+            bound = self._difference(tree, self._with(tree, ctes, outer, domain), outer, domain)
+            return limited(tree, bound, self.origin, outer, outermost=outermost)
+        if isinstance(tree, exp.Values):
+            return limited(tree, self._values(tree), self.origin, outer, outermost=outermost)
+        name = {"Except": "EXCEPT", "Intersect": "INTERSECT"}.get(type(tree).__name__, type(tree).__name__.upper())
+        raise self.origin.unsupported(name, tree, hint="UNION, INTERSECT and EXCEPT work")
+
+    def _select(
+        self,
+        tree: exp.Select,
+        ctes: Mapping[str, _Cte],
+        outer: Scope | None,
+        domain: Domain | None,
+        *,
+        outermost: bool,
+        reads: bool = False,
+    ) -> Bound:
+        from_ = FromLowering(
+            lambda t: self._relation(t, ctes),
+            lambda q, around, through: self.query(q, ctes, around, through),
+            self.origin,
+            outer,
+            domain,
+            reads=reads,
+        )
+        try:
             node, scope = from_.lower(tree)
             windowed = with_window(tree, node, scope)
             self.by_window |= windowed is not None
             return lower_select(tree, windowed or node, scope, outermost=outermost)
-        if isinstance(tree, exp.Union):
-            return limited(tree, self._union(tree, self._with(tree, ctes)), self.origin, outermost=outermost)
-        if isinstance(tree, (exp.Intersect, exp.Except)):
-            return limited(tree, self._difference(tree, self._with(tree, ctes)), self.origin, outermost=outermost)
-        if isinstance(tree, exp.Values):
-            return limited(tree, self._values(tree), self.origin, outermost=outermost)
-        name = {"Except": "EXCEPT", "Intersect": "INTERSECT"}.get(type(tree).__name__, type(tree).__name__.upper())
-        raise self.origin.unsupported(name, tree, hint="UNION, INTERSECT and EXCEPT work")
+        except ReadsDomainError as error:
+            if reads or error.select is not from_.select:
+                raise
+        return self._select(tree, ctes, outer, domain, outermost=outermost, reads=True)
 
     def _values(self, tree: exp.Values) -> Bound:
         """VALUES: constants alone, each column of one type."""
@@ -440,16 +475,20 @@ class _Binder:
         text = f"(SELECT * FROM ({_values_sql(rows)}) AS __values({names}))"
         return Scan(Relation(text, RelationKind.INPUT, fields, append_only=True, connector="values"), fields)
 
-    def _with(self, tree: exp.Expr, outer: Mapping[str, _Cte]) -> Mapping[str, _Cte]:
+    def _with(
+        self, tree: exp.Expr, known: Mapping[str, _Cte], outer: Scope | None, domain: Domain | None
+    ) -> Mapping[str, _Cte]:
         with_ = tree.args.get("with_")
         if with_ is None:
-            return outer
+            return known
         if with_.args.get("recursive"):
             hint = "write a join for each level; a SELECT over tables and views takes WITH RECURSIVE"
             raise self.origin.unsupported("WITH RECURSIVE", with_, hint=hint)
-        ctes = dict(outer)
+        ctes = dict(known)
         for cte in with_.expressions:
-            bound = self.query(cte.this, ctes)
+            bound = self.query(cte.this, ctes, outer, domain)
+            if bound.residual or (bound.correlated and bound.domain is None):
+                raise NeedsDomainError(outer)
             alias = cte.args["alias"]
             if any(c is not cte and folded(c.args["alias"].this) == folded(alias.this) for c in with_.expressions):
                 msg = f"WITH query name {folded(alias.this)!r} stands twice"
@@ -461,7 +500,7 @@ class _Binder:
             columns = list(bound.columns)
             for i, name in enumerate(names):
                 columns[i] = replace(columns[i], name=folded(name))
-            ctes[folded(alias.this)] = _Cte(Bound(bound.node, tuple(columns)))
+            ctes[folded(alias.this)] = _Cte(Bound(bound.node, tuple(columns), bound.correlated, domain=bound.domain))
         return ctes
 
     def _relation(self, table: exp.Table, ctes: Mapping[str, _Cte]) -> Bound:
@@ -540,90 +579,29 @@ class _Binder:
             columns[i] = replace(columns[i], name=name)
         return Bound(bound.node, tuple(columns))
 
-    def _union(self, tree: exp.Union, ctes: Mapping[str, _Cte]) -> Bound:
+    def _union(self, tree: exp.Union, ctes: Mapping[str, _Cte], outer: Scope | None, domain: Domain | None) -> Bound:
         check_clauses(tree, _SET_HANDLED, self.origin)
         if tree.args.get("by_name"):
             raise self.origin.unsupported("UNION BY NAME", tree, hint="list the columns in the same order")
-        branches = self._branches(tree, ctes, distinct=bool(tree.args.get("distinct")))
-        inputs, columns = self._alike(tree, branches)
-        node: LogicalNode = Union(inputs)
-        if tree.args.get("distinct"):
-            node = build.distinct(node, self.origin)
-        return Bound(node, columns)
+        branches = self._branches(tree, ctes, outer, domain, distinct=bool(tree.args.get("distinct")))
+        return union(tree, branches, outer, self.origin)
 
-    def _alike(self, tree: exp.Expr, branches: Sequence[Bound]) -> tuple[tuple[LogicalNode, ...], tuple[Column, ...]]:
-        """Give the queries of a set operation the same fields and types."""
-        first = branches[0]
-        width = len(first.columns)
-        for i, branch in enumerate(branches):
-            if len(branch.columns) != width:
-                what = type(tree).__name__.upper()
-                msg = f"the queries of {what} have {width} and {len(branch.columns)} columns"
-                raise self.origin.error(msg, tree if i == 0 else tree.expression, sqlstate="42601")
-        types = union_types([tuple(c.type for c in b.columns) for b in branches])
-        types = tuple({"HUGEINT": build.WIDE_DECIMAL, "NULL": "VARCHAR"}.get(t, t) for t in types)
-        fields: list[str] = []
-        for column in first.columns:
-            fields.append(build.fresh(column.name, fields))
-        inputs = tuple(self._aligned(b, fields, types) for b in branches)
-        columns = (Column(c.name, f, t) for c, f, t in zip(first.columns, fields, types, strict=True))
-        return inputs, tuple(columns)
-
-    def _difference(self, tree: exp.Intersect | exp.Except, ctes: Mapping[str, _Cte]) -> Bound:
-        """INTERSECT and EXCEPT: how often a row is on the left and on the right says how often it stays."""
+    def _difference(
+        self, tree: exp.Intersect | exp.Except, ctes: Mapping[str, _Cte], outer: Scope | None, domain: Domain | None
+    ) -> Bound:
         check_clauses(tree, _SET_HANDLED, self.origin)
         if tree.args.get("by_name"):
             raise self.origin.unsupported("BY NAME", tree, hint="list the columns in the same order")
-        inputs, columns = self._alike(tree, [self.query(tree.this, ctes), self.query(tree.expression, ctes)])
-        fields = [c.field for c in columns]
-        left, right, flag = (build.fresh(n, fields) for n in ("on_left", "on_right", "is_left"))
-        flagged = [
-            build.project(
-                node, [*((f, build.column(f)) for f in fields), (flag, exp.Boolean(this=is_left))], self.origin
-            )
-            for node, is_left in zip(inputs, (True, False), strict=True)
-        ]
-        other = build.fresh("is_right", [*fields, flag])
-        both = Union(tuple(flagged))
-        sides = build.project(
-            both,
-            [*((f, build.column(f)) for f in (*fields, flag)), (other, exp.Not(this=build.column(flag)))],
-            self.origin,
-        )
-        calls = (
-            AggCall(left, "count", None, "BIGINT", filter=flag),
-            AggCall(right, "count", None, "BIGINT", filter=other),
-        )
-        counted = Aggregate(sides, tuple(fields), calls)
-        intersect = isinstance(tree, exp.Intersect)
-        zero = exp.Literal.number(0)
-        there = exp.GT(this=build.column(left), expression=zero)
-        if tree.args.get("distinct"):
-            beside = exp.GT if intersect else exp.EQ
-            node = build.filtered(
-                counted, [there, beside(this=build.column(right), expression=zero.copy())], self.origin
-            )
-            return Bound(build.project(node, [(f, build.column(f)) for f in fields], self.origin), columns)
-        least = exp.Anonymous(this="least", expressions=[build.column(left), build.column(right)])
-        less = exp.Sub(this=build.column(left), expression=build.column(right))
-        copies = exp.Anonymous(this="range", expressions=[least if intersect else less])
-        many = build.fresh("copies", fields)
-        listed = build.project(counted, [*((f, build.column(f)) for f in fields), (many, copies)], self.origin)
-        each = Unnest(listed, ((many, build.fresh("copy", [*fields, many]), "BIGINT"),))
-        return Bound(build.project(each, [(f, build.column(f)) for f in fields], self.origin), columns)
+        sides = [self.query(side, ctes, outer, domain) for side in (tree.this, tree.expression)]
+        return difference(tree, sides, outer, self.origin)
 
-    def _branches(self, tree: exp.Expr, ctes: Mapping[str, _Cte], *, distinct: bool) -> list[Bound]:
+    def _branches(
+        self, tree: exp.Expr, ctes: Mapping[str, _Cte], outer: Scope | None, domain: Domain | None, *, distinct: bool
+    ) -> list[Bound]:
         """The inputs of one union: nested ones of the same kind are taken apart."""
         if isinstance(tree, exp.Union) and bool(tree.args.get("distinct")) == distinct and not tree.args.get("by_name"):
             check_clauses(tree, _SET_HANDLED, self.origin)
-            ctes = self._with(tree, ctes)
-            left = self._branches(tree.this, ctes, distinct=distinct)
-            return left + self._branches(tree.expression, ctes, distinct=distinct)
-        return [self.query(tree, ctes)]
-
-    def _aligned(self, branch: Bound, fields: Sequence[str], types: Sequence[str]) -> LogicalNode:
-        items: list[tuple[str, exp.Expression]] = []
-        for column, field, type_ in zip(branch.columns, fields, types, strict=True):
-            value: exp.Expression = build.column(column.field)
-            items.append((field, value if column.type == type_ else build.cast_to(value, type_)))
-        return build.project(branch.node, items, self.origin)
+            ctes = self._with(tree, ctes, outer, domain)
+            left = self._branches(tree.this, ctes, outer, domain, distinct=distinct)
+            return left + self._branches(tree.expression, ctes, outer, domain, distinct=distinct)
+        return [self.query(tree, ctes, outer, domain)]

@@ -15,16 +15,27 @@ from sql_frontend.subqueries import is_outer, joined, keyed
 
 
 def outer_joined(
-    left: LogicalNode, right: LogicalNode, pool: Sequence[exp.Expression], kind: JoinKind, origin: Origin
+    left: LogicalNode,
+    right: LogicalNode,
+    pool: Sequence[exp.Expression],
+    kind: JoinKind,
+    origin: Origin,
+    *,
+    by_time: bool = False,
 ) -> Join:
-    """Return `left` joined with `right`, keeping rows without a partner as `kind` says."""
+    """Return `left` joined with `right`, keeping rows without a partner as `kind` says.
+
+    IS NOT DISTINCT FROM makes keys as ``=`` does, but for a join `by_time`.
+    """
     left_fields, right_fields = _names(left), _names(right)
-    found = [(p, equality(p, left_fields, right_fields)) for p in pool]
+    found = [(p, (equality if by_time else sameness)(p, left_fields, right_fields)) for p in pool]
+    found.sort(key=lambda one: not is_null_safe(one[0]))
     keys = [k for _, k in found if k is not None]
+    null_safe = sum(k is not None and is_null_safe(p) for p, k in found)
     residual = [p for p, k in found if k is None]
     right, names = keyed(right, [k[1] for k in keys], left_fields | right_fields, origin)
     pairs = [(k[0], name) for k, name in zip(keys, names, strict=True)]
-    return joined(left, right, pairs, kind, origin, residual)
+    return joined(left, right, pairs, kind, origin, residual, null_safe=null_safe)
 
 
 def nearest_joined(
@@ -50,7 +61,7 @@ def nearest_joined(
     right, (right_name,) = keyed(right, [other], taken | {left_name}, origin)
     comparison = exp.GTE(this=build.column(left_name), expression=build.column(right_name))
     build.conjunction(schema_of(left) + schema_of(right), [comparison], origin)
-    return replace(outer_joined(left, right, equal, kind, origin), asof=AsOf(left_name, sign, right_name))
+    return replace(outer_joined(left, right, equal, kind, origin, by_time=True), asof=AsOf(left_name, sign, right_name))
 
 
 def check_temporal(join: exp.Join, side: str, kind: str, method: str, *, comma: bool, origin: Origin) -> None:
@@ -94,7 +105,14 @@ def equality(
     predicate: exp.Expression, left: set[str], right: set[str]
 ) -> tuple[exp.Expression, exp.Expression] | None:
     """Return (left key, right key) if `predicate` equates something of the left with something of the right."""
-    if not isinstance(predicate, exp.EQ):
+    return sameness(predicate, left, right) if isinstance(predicate, exp.EQ) else None
+
+
+def sameness(
+    predicate: exp.Expression, left: set[str], right: set[str]
+) -> tuple[exp.Expression, exp.Expression] | None:
+    """Return what :func:`equality` does, also of IS NOT DISTINCT FROM."""
+    if not isinstance(predicate, exp.EQ | exp.NullSafeEQ):
         return None
     a, b = (side.unnest() if isinstance(side, exp.Paren) else side for side in (predicate.left, predicate.right))
     of_a, of_b = fields_of(a), fields_of(b)  # type: ignore[arg-type]
@@ -103,6 +121,11 @@ def equality(
     if of_a and of_b and of_a <= right and of_b <= left:
         return b, a  # type: ignore[return-value]
     return None
+
+
+def is_null_safe(predicate: exp.Expression) -> bool:
+    """Whether `predicate` is IS NOT DISTINCT FROM."""
+    return isinstance(predicate, exp.NullSafeEQ)
 
 
 _MIRRORED = {">=": "<=", ">": "<", "<=": ">=", "<": ">"}

@@ -10,7 +10,7 @@ from sqlglot import exp
 from planner.logical import AggCall, Aggregate, LogicalNode, OrderBy, Union, schema_of
 from sql_frontend import build
 from sql_frontend.calls import GROUPING, Aggregation, call_type
-from sql_frontend.origin import Origin
+from sql_frontend.dependent import completed
 from sql_frontend.resolver import WINDOW, Resolver, check_types
 from sql_frontend.scope import Scope
 
@@ -36,10 +36,12 @@ def aggregated(
     items: Sequence[Item],
     scope: Scope,
     passing: set[str],
+    every: Sequence[bool] = (),
 ) -> tuple[LogicalNode, Callable[[exp.Expression], exp.Expression]]:
     """Return the aggregate over a projection of keys and arguments, and what rewrites an expression to its fields.
 
-    Fields in `passing` and window functions are left as they are.
+    Fields in `passing` and window functions are left as they are. Of a set that is marked in `every`, the keys are the
+    columns of the SELECT's domain, each row of which has a row in the answer.
     """
     inputs = _Inputs()
     key_fields: list[str] = []
@@ -80,6 +82,8 @@ def aggregated(
     after: LogicalNode
     if len(sets) == 1 and not groupings:
         after = Aggregate(before, tuple(key_fields), tuple(agg_calls))
+        if any(every):
+            after = _every(after, scope)
     else:
         fields_of = dict(by_key)
         told: list[tuple[str, list[str]]] = []
@@ -92,7 +96,8 @@ def aggregated(
             told.append((name, [fields_of[a] for a in call.arguments]))
             replaced[Resolver.placeholder(i)] = name
         branches = [
-            _grouping_set(before, [fields_of[k] for k in s], key_fields, agg_calls, told, scope.origin) for s in sets
+            _grouping_set(before, [fields_of[k] for k in s], key_fields, agg_calls, told, scope, all_of_domain)
+            for s, all_of_domain in zip(sets, every or [False] * len(sets), strict=True)
         ]
         after = Union(tuple(branches)) if len(branches) > 1 else branches[0]
     return after, lambda e: _above(e, by_key, replaced, passing, scope)
@@ -104,12 +109,14 @@ def _grouping_set(
     all_keys: Sequence[str],
     calls: Sequence[AggCall],
     told: Sequence[tuple[str, list[str]]],
-    origin: Origin,
+    scope: Scope,
+    every: bool,
 ) -> LogicalNode:
     """One grouping set: NULL for the keys that are not in it, and what grouping(...) says of that."""
     types = build.types_by_field(before)
     own = tuple(dict.fromkeys(keys))
-    node = Aggregate(before, own, tuple(calls))
+    group = Aggregate(before, own, tuple(calls))
+    node = _every(group, scope) if every else group
     items: list[tuple[str, exp.Expression]] = []
     for key in all_keys:
         null = exp.Cast(this=exp.Null(), to=exp.DataType(this=exp.DType.USERDEFINED, kind=types[key]))
@@ -119,7 +126,13 @@ def _grouping_set(
         bits = sum((a not in own) << (len(arguments) - 1 - i) for i, a in enumerate(arguments))
         whole = exp.Cast(this=exp.Literal.number(bits), to=exp.DataType.build("INT"))
         items.append((name, whole))
-    return build.project(node, items, origin)
+    return build.project(node, items, scope.origin)
+
+
+def _every(node: Aggregate, scope: Scope) -> LogicalNode:
+    domain = scope.correlation.domain
+    assert domain is not None
+    return completed(node, domain, node.keys, node.calls, scope.origin)
 
 
 def _first_field(node: LogicalNode) -> tuple[str, exp.Expression]:

@@ -3,58 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlglot import exp
 
 from planner.logical import Join, JoinKind, LogicalNode, Unnest, schema_of
-from sabot.errors import SqlError
 from sql_frontend import build
 from sql_frontend.clock import CLOCK_HINT, calls_clock, clock_conditions
+from sql_frontend.dependent import over_rows
+from sql_frontend.from_items import DomainInFrom, Group, Item
 from sql_frontend.functions import matches
 from sql_frontend.join_conditions import (
     check_temporal,
-    equality,
     fields_of,
+    is_null_safe,
     links,
     nearest_joined,
     outer_equality,
     outer_joined,
+    sameness,
 )
 from sql_frontend.lower_windows import TABLE_FUNCTIONS, table_function
 from sql_frontend.origin import Origin
 from sql_frontend.pg_library import ROWS
 from sql_frontend.resolver import Resolver
-from sql_frontend.scope import Bound, Column, Correlation, RelationInScope, Scope, folded, matching
+from sql_frontend.scope import (
+    Bound,
+    Column,
+    Correlation,
+    Domain,
+    NeedsDomainError,
+    RelationInScope,
+    Scope,
+    folded,
+    matching,
+)
 from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
 
 _TABLE_ARGS = frozenset({"this", "alias", "db", "catalog", "version", "joins"})
 _NEST_HINT = "join with the query around in WHERE"
 _JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
 _SERIES = frozenset(["generate_series", "range", "unnest"]) | ROWS
-
-
-@dataclass
-class _Item:
-    """One item of FROM: its plan with fields unique in the whole FROM."""
-
-    node: LogicalNode
-    relation: RelationInScope
-    source: exp.Expr
-
-    @property
-    def fields(self) -> set[str]:
-        return {f.name for f in schema_of(self.node)}
-
-
-@dataclass
-class _Group:
-    """Items that JOIN binds together, and the conditions that stand for all of them; commas are between groups."""
-
-    items: list[_Item]
-    pool: list[exp.Expression]
-    lateral: bool = False
-    """Begun by a comma and an item that reads what stands before it: its joins happen for each row of that."""
 
 
 class FromLowering:
@@ -65,42 +54,73 @@ class FromLowering:
     named : callable
         Gives the plan of a relation by its identifier; raises SqlError for an unknown one.
     query : callable
-        Gives the plan of a subquery, and of the scope around it (None where it may not see that).
+        Gives the plan of a subquery, and of the scope around it, read through a domain if one is given.
     origin : Origin
         For errors.
     outer : Scope, optional
         The scope around this query.
+    domain : Domain, optional
+        What it is read through.
+    reads : bool
+        Whether this query is known to read the domain itself.
     """
 
     def __init__(
         self,
         named: Callable[[exp.Table], Bound],
-        query: Callable[[exp.Expr, Scope | None], Bound],
+        query: Callable[[exp.Expr, Scope | None, Domain | None], Bound],
         origin: Origin,
         outer: Scope | None = None,
+        domain: Domain | None = None,
+        *,
+        reads: bool = False,
     ) -> None:
         self.named = named
         self.nested = query
         self.origin = origin
         self.outer = outer
+        self.domain = domain
+        self.reads = reads
+        self.select = object()
+        self.through = DomainInFrom(domain, origin)
         self.subqueries = Subqueries(query, origin)
         self.clocked: list[exp.Expression] = []
 
     def query(self, tree: exp.Expr) -> Bound:
-        """Lower a query that sees nothing of this one."""
-        try:
-            return self.nested(tree, None)
-        except SqlError as error:
-            if self.outer is None or error.sqlstate not in ("42703", "42P01"):
-                raise
-            what = "a column of the query around in a subquery of FROM"
-            raise self.origin.unsupported(what, tree, hint=_NEST_HINT) from error
+        """Lower a query in FROM: of this one it sees what this one sees of that around."""
+        return self._known(self.nested(tree, self.outer, self.domain), tree)
+
+    def _known(self, bound: Bound, tree: exp.Expr) -> Bound:
+        if (bound.correlated and bound.domain is None) or bound.residual:
+            raise NeedsDomainError(self.outer)
+        if bound.domain is not None and bound.domain is not self.domain:
+            what = "a WITH query that reads the query around it, in a subquery of its own,"
+            raise self.origin.unsupported(what, tree, hint="write the query where it is read")
+        return bound
+
+    def _whole(self, tree: exp.Expr, lower: Callable[[], Bound]) -> Bound:
+        """Lower what a window is of, which has to be there as a whole."""
+        bound = lower()
+        if bound.correlated or bound.residual:
+            what = "a column of the query around in what a window function of FROM reads"
+            raise self.origin.unsupported(what, tree, hint="compare it in WHERE")
+        return bound
+
+    def _scope(self, subqueries: int = 0) -> Scope:
+        return Scope(
+            self.origin,
+            outer=self.outer,
+            domain=self.domain,
+            reads=self.reads,
+            select=self.select,
+            subqueries=subqueries,
+        )
 
     def lower(self, select: exp.Select) -> tuple[LogicalNode, Scope]:
         """Return the rows that FROM and WHERE leave, and the names they go by."""
         from_ = select.args.get("from_")
-        scope = Scope(self.origin, outer=self.outer)
-        groups = [_Group([self._first(from_, scope)], [])]
+        scope = self._scope()
+        groups = [Group([self._first(from_, scope)], [])]
         for join in select.args.get("joins") or ():
             self._check_join(join)
             groups = self._joined(join, groups, scope)
@@ -119,6 +139,13 @@ class FromLowering:
                 else:
                     pool += build.conjuncts(Resolver(scope, not_in="WHERE")(part))
         pool = self._correlated(pool, scope)
+        items, pool = self.through.met(items, pool)
+        if self.reads and not any(item.outer for item in items):
+            items.append(self.through.leaf())
+        if self.domain is not None and any(item.outer for item in items):
+            scope.correlation = Correlation(self.domain.pairs, domain=self.domain)
+        # a FROM that is not there has one row, and the domain has more
+        items = items[1:] if from_ is None and len(items) > 1 else items
         node, rest = self._join(items, pool)
         node = attached(node, scope.pending, self.origin)
         scope.pending.clear()
@@ -135,16 +162,16 @@ class FromLowering:
             raise self.origin.unsupported("now() beside a column of the query around", part, hint=CLOCK_HINT)
         return found
 
-    def _first(self, from_: exp.Expr | None, scope: Scope) -> _Item:
+    def _first(self, from_: exp.Expr | None, scope: Scope) -> Item:
         """Lower the first item of FROM; without FROM there is one row of no columns."""
-        one = build.rows(1)
+        one = Item(build.rows(1), RelationInScope(None, ()), exp.Null())
         if from_ is None:
-            return _Item(one, RelationInScope(None, ()), exp.Null())
+            return one
         source = from_.this
         if isinstance(source, exp.Lateral):
             source = source.this
         if isinstance(source, exp.Unnest) or _series(source):
-            return self._unnest(one, source, scope, outer=False)
+            return self._unnest(self.through.leaf() if self.reads else one, source, scope, outer=False)
         return self._add(source, [], scope)
 
     def _correlated(self, pool: list[exp.Expression], scope: Scope) -> list[exp.Expression]:
@@ -164,7 +191,7 @@ class FromLowering:
         scope.correlation = Correlation(tuple(pairs), tuple(residual))
         return kept
 
-    def _joined(self, join: exp.Join, groups: list[_Group], scope: Scope) -> list[_Group]:
+    def _joined(self, join: exp.Join, groups: list[Group], scope: Scope) -> list[Group]:
         """Take one more item in."""
         side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
         comma = not (side or kind or method or join.args.get("on") is not None or join.args.get("using"))
@@ -173,7 +200,7 @@ class FromLowering:
         if isinstance(source, (exp.Lateral, exp.Unnest)) or _series(source):
             # it may read all that stands before it
             lateral = comma or any(group.lateral for group in groups)
-            groups = [_Group(seen, [p for group in groups for p in group.pool])]
+            groups = [Group(seen, [p for group in groups for p in group.pool])]
             beside = self._beside(join, groups[-1], scope, outer=side == "LEFT")
             return [*groups[:-1], replace(beside, lateral=lateral)]
         temporal = source.args.get("version") is not None
@@ -182,7 +209,7 @@ class FromLowering:
         known = len(scope.relations)
         item = self._add(source, seen, scope, temporal=temporal)
         if comma:
-            return [*groups, _Group([item], [])]
+            return [*groups, Group([item], [])]
         group = groups[-1]
         pool: list[exp.Expression] = []
         using = join.args.get("using") or (self._common(group, item) if method == "NATURAL" else [])
@@ -209,33 +236,45 @@ class FromLowering:
             what = f"{side} JOIN behind a comma and a function or LATERAL"
             raise self.origin.unsupported(what, join, hint="write CROSS JOIN for the comma")
         if any(is_outer(p) for p in pool):
-            raise self.origin.unsupported("a column of the query around in an outer join's condition", join)
+            raise NeedsDomainError(self.outer)
         join_kind = JoinKind.INNER if by_time and not side else JoinKind[side or kind]
         left = self._combined(group)
+        if by_time and (item.outer or self.through.read_by(pool)):
+            raise self.origin.unsupported("a column of the query around in a join by time", join, hint=_NEST_HINT)
+        left, item, pool = self.through.both_met(left, item, pool, join_kind)
         node: LogicalNode
         if method == "ASOF":
             node = nearest_joined(left.node, item.node, pool, join_kind, join, self.origin)
         else:
-            node = replace(outer_joined(left.node, item.node, pool, join_kind, self.origin), temporal=temporal)
+            both = outer_joined(left.node, item.node, pool, join_kind, self.origin, by_time=temporal)
+            node = replace(both, temporal=temporal)
         if join_kind in (JoinKind.SEMI, JoinKind.ANTI):
             del scope.relations[known:]
             return [*groups[:-1], replace(group, items=[replace(left, node=node)], pool=[])]
         columns = (*left.relation.columns, *item.relation.columns)
         if join_kind in (JoinKind.RIGHT, JoinKind.FULL):
             node = self._remerged(node, merged, join_kind, scope)
-        item = _Item(node, RelationInScope(None, columns), join)
+        if join_kind is JoinKind.FULL and left.outer and self.domain is not None:
+            either = zip(self.domain.fields, left.outer, item.outer, strict=True)
+            kept = [(f.name, build.column(f.name)) for f in schema_of(node)]
+            met = [(f, exp.Coalesce(this=build.column(a), expressions=[build.column(b)])) for f, a, b in either]
+            node = build.project(node, [*kept, *met], self.origin)
+        outer = tuple(self.domain.fields) if self.domain is not None and (left.outer or item.outer) else ()
+        item = Item(node, RelationInScope(None, columns), join, outer)
         return [*groups[:-1], replace(group, items=[item], pool=[])]
 
-    def _combined(self, group: _Group) -> _Item:
+    def _combined(self, group: Group) -> Item:
         """Join a group's items, so that what follows joins with all of them."""
-        inside = [p for p in group.pool if not is_outer(p)]
+        if any(is_outer(p) for p in group.pool):
+            raise NeedsDomainError(self.outer)
         if len(group.items) == 1 and not group.pool:
             return group.items[0]
-        if len(inside) < len(group.pool):
-            raise self.origin.unsupported("a column of the query around in JOIN ... ON", group.items[-1].source)
-        node, rest = self._join(group.items, inside)
+        items, pool = self.through.met(group.items, group.pool)
+        node, rest = self._join(items, pool)
         columns = tuple(c for item in group.items for c in item.relation.columns)
-        return _Item(build.filtered(node, rest, self.origin), RelationInScope(None, columns), group.items[0].source)
+        outer = tuple(self.domain.fields) if self.domain is not None and any(i.outer for i in items) else ()
+        node = build.filtered(node, rest, self.origin)
+        return Item(node, RelationInScope(None, columns), group.items[0].source, outer)
 
     def _remerged(
         self, node: LogicalNode, merged: Sequence[tuple[str, exp.Expression]], kind: JoinKind, scope: Scope
@@ -258,39 +297,50 @@ class FromLowering:
             scope.merged[name] = replace(scope.merged[name], type=types[scope.merged[name].field])
         return node
 
-    def _common(self, group: _Group, item: _Item) -> list[exp.Expr]:
+    def _common(self, group: Group, item: Item) -> list[exp.Expr]:
         """NATURAL JOIN: the columns that both sides have."""
         left = {c.name for i in group.items for c in i.relation.columns if not c.hidden}
         return [
             exp.to_identifier(c.name, quoted=True) for c in item.relation.columns if c.name in left and not c.hidden
         ]
 
-    def _beside(self, join: exp.Join, group: _Group, scope: Scope, *, outer: bool) -> _Group:
+    def _beside(self, join: exp.Join, group: Group, scope: Scope, *, outer: bool) -> Group:
         """LATERAL and functions that give rows: each row of the group with those it gives."""
         source = join.this
         on = join.args.get("on")
         if str(join.args.get("side") or "").upper() not in ("", "LEFT") or join.args.get("using"):
             raise self.origin.unsupported("this join with a function or LATERAL", join)
         left = self._combined(group)
-        if not isinstance(source, exp.Lateral):
-            if outer and not (isinstance(on, exp.Boolean) and on.this):
-                raise self.origin.unsupported("LEFT JOIN with a function but ON true", join)
-            item = self._unnest(left.node, source, scope, outer=outer)
-        else:
-            item = self._lateral(left.node, source, scope, outer=outer and on is not None)
-            if outer and not (isinstance(on, exp.Boolean) and on.this):
-                raise self.origin.unsupported("LEFT JOIN LATERAL but ON true", join)
-        columns = (*left.relation.columns, *item.relation.columns)
+        if self.reads and not left.outer:
+            left = self.through.carried(left)
+        always = on is None or (isinstance(on, exp.Boolean) and bool(on.this))
         pool: list[exp.Expression] = []
+        if isinstance(source, exp.Lateral) and isinstance(source.this, exp.Subquery):
+            item = self._lateral(left, source, scope, None if not outer or always else on, outer=outer)
+        else:
+            if outer and not always:
+                hint = "put the condition into it: LEFT JOIN LATERAL (SELECT * FROM f(...) WHERE ...) AS x ON true"
+                raise self.origin.unsupported("LEFT JOIN with a function but ON true", join, hint=hint)
+            inner = source.this if isinstance(source, exp.Lateral) else source
+            lateral = isinstance(source, exp.Lateral)
+            alias = source.args.get("alias") if lateral else None
+            counted = lateral and bool(source.args.get("ordinality"))
+            item = self._unnest(left, inner, scope, outer=outer, alias=alias, counted=counted)
+        columns = (*left.relation.columns, *item.relation.columns)
         if on is not None and not outer:
             pool = build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(on))
-        return _Group([_Item(item.node, RelationInScope(None, columns), source)], pool)
+        return Group([Item(item.node, RelationInScope(None, columns), source, left.outer)], pool)
 
-    def _lateral(self, left: LogicalNode, source: exp.Lateral, scope: Scope, *, outer: bool) -> _Item:
-        if not isinstance(source.this, exp.Subquery):
-            counted = bool(source.args.get("ordinality"))
-            return self._unnest(left, source.this, scope, outer=outer, alias=source.args.get("alias"), counted=counted)
-        bound = self.nested(source.this.this, scope)
+    def _lateral(
+        self, left: Item, source: exp.Lateral, scope: Scope, condition: exp.Expr | None, *, outer: bool
+    ) -> Item:
+        """A subquery's rows beside each row of `left`: rows without any stay if `outer`; a `condition` is of such."""
+
+        def fits(bound: Bound) -> bool:
+            # with a condition, what an aggregate says of nothing has to be there before it
+            return condition is None or bound.empty is None or not bound.correlated
+
+        bound = self.subqueries.lowered(source.this.this, scope, fits)
         alias = source.args.get("alias")
         if alias is not None and alias.args.get("columns"):
             bound = self._renamed(bound, alias.args["columns"], source)
@@ -302,10 +352,20 @@ class FromLowering:
         items.append((marker, exp.Boolean(this=True)))
         inner = build.project(bound.node, items, self.origin)
         pairs = [(key, names[f]) for key, f in bound.correlated]
+        inner = over_rows(inner, bound.domain, left.node, [key for key, _ in pairs], self.origin)
+        null_safe = len(pairs) if bound.domain is not None else 0
         always = bound.empty is not None and bool(pairs)
         kind = JoinKind.LEFT if outer or always else JoinKind.INNER
         residual = [inward(r, names) for r in bound.residual]
-        node: LogicalNode = joined(left, inner, pairs, kind, self.origin, residual)
+        types = build.types_by_field(inner)
+        columns = tuple(Column(c.name, names[c.field], types[names[c.field]], c.hidden) for c in bound.columns)
+        relation = RelationInScope(name, columns)
+        scope.relations.append(relation)
+        if condition is not None:
+            residual += build.conjuncts(Resolver(scope, not_in="JOIN ... ON")(condition))
+            if any(is_outer(r) for r in residual):
+                raise NeedsDomainError(self.outer)
+        node: LogicalNode = joined(left.node, inner, pairs, kind, self.origin, residual, null_safe=null_safe)
         if always and bound.empty is not None:
             kept = [(f.name, build.column(f.name)) for f in schema_of(node)]
             filled = {names[c.field]: e for c, e in zip(bound.columns, bound.empty, strict=True)}
@@ -318,22 +378,18 @@ class FromLowering:
                 ],
                 self.origin,
             )
-        types = build.types_by_field(node)
-        columns = tuple(Column(c.name, names[c.field], types[names[c.field]], c.hidden) for c in bound.columns)
-        relation = RelationInScope(name, columns)
-        scope.relations.append(relation)
-        return _Item(node, relation, source)
+        return Item(node, relation, source, left.outer)
 
     def _unnest(
         self,
-        left: LogicalNode,
+        left: Item,
         source: exp.Expr,
         scope: Scope,
         *,
         outer: bool,
         alias: exp.Expr | None = None,
         counted: bool = False,
-    ) -> _Item:
+    ) -> Item:
         """``unnest(list, ...) [WITH ORDINALITY]``, ``generate_series(...)`` over the columns before it."""
         alias = source.args.get("alias") or alias
         counted = counted or bool(source.args.get("ordinality") or source.args.get("offset"))
@@ -350,13 +406,13 @@ class FromLowering:
         elif called_name == "regexp_matches":
             lists = [matches(call, [Resolver(scope, not_in="FROM")(a) for a in call.expressions]) for call in calls]
         if any(is_outer(e) for e in lists):
-            raise self.origin.unsupported("a column of the query around in a function of FROM", source)
-        taken = [f.name for f in schema_of(left)]
+            raise NeedsDomainError(self.outer)
+        taken = [f.name for f in schema_of(left.node)]
         kept = [(f, build.column(f)) for f in taken]
         fields: list[str] = []
         for _ in lists:
             fields.append(build.fresh("list", [*taken, *fields]))
-        node = build.project(left, [*kept, *zip(fields, lists, strict=True)], self.origin)
+        node = build.project(left.node, [*kept, *zip(fields, lists, strict=True)], self.origin)
         types = build.types_by_field(node)
         written = [folded(c) for c in (alias.args.get("columns") or [])] if alias is not None else []
         if isinstance(given := source.args.get("offset"), exp.Identifier):
@@ -383,7 +439,7 @@ class FromLowering:
             columns.append(Column(visible, ordinality, "BIGINT"))
         relation = RelationInScope(relation_name, tuple(columns))
         scope.relations.append(relation)
-        return _Item(Unnest(node, tuple(made), ordinality, outer), relation, source)
+        return Item(Unnest(node, tuple(made), ordinality, outer), relation, source, left.outer)
 
     def _check_join(self, join: exp.Join) -> None:
         side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
@@ -397,7 +453,7 @@ class FromLowering:
         if extra:
             raise self.origin.unsupported(f"JOIN with {extra[0]}", join)
 
-    def _add(self, source: exp.Expr, before: Sequence[_Item], scope: Scope, *, temporal: bool = False) -> _Item:
+    def _add(self, source: exp.Expr, before: Sequence[Item], scope: Scope, *, temporal: bool = False) -> Item:
         """Lower one item of FROM, rename fields that an item before has too, and enter it in the scope."""
         if source.args.get("version") is not None and not temporal:
             hint = "it stands at the right side of a join: a JOIN b FOR SYSTEM_TIME AS OF PROCTIME() ON ..."
@@ -408,7 +464,7 @@ class FromLowering:
         bound, name = self._item(source)
         node, renamed = self._renamed_apart(bound.node, before)
         columns = tuple(Column(c.name, renamed[c.field], c.type, c.hidden) for c in bound.columns)
-        item = _Item(node, RelationInScope(name, columns), source)
+        item = Item(node, RelationInScope(name, columns), source, tuple(renamed[f] for _, f in bound.correlated))
         self._enter(item.relation, scope, source)
         return item
 
@@ -420,7 +476,7 @@ class FromLowering:
             raise self.origin.error(msg, source, hint=hint, sqlstate="42712")
         scope.relations.append(relation)
 
-    def _renamed_apart(self, node: LogicalNode, before: Sequence[_Item]) -> tuple[LogicalNode, dict[str, str]]:
+    def _renamed_apart(self, node: LogicalNode, before: Sequence[Item]) -> tuple[LogicalNode, dict[str, str]]:
         """Give fields that an item before has too other names; return the names that all have now."""
         taken = {f.lower() for item in before for f in item.fields}
         fields = [f.name for f in schema_of(node)]
@@ -433,22 +489,24 @@ class FromLowering:
         return node, renamed
 
     def _parenthesised(
-        self, source: exp.Expr, first: exp.Table | exp.Subquery, before: Sequence[_Item], scope: Scope
-    ) -> _Item:
+        self, source: exp.Expr, first: exp.Table | exp.Subquery, before: Sequence[Item], scope: Scope
+    ) -> Item:
         """A join in parentheses: what it joins keeps its names, or goes by the alias alone."""
         joins = first.args["joins"]
-        inner = Scope(self.origin, outer=self.outer, subqueries=scope.subqueries)
+        inner = self._scope(scope.subqueries)
         first.set("joins", None)
         try:
-            groups = [_Group([self._first(exp.From(this=first.copy()), inner)], [])]
+            groups = [Group([self._first(exp.From(this=first.copy()), inner)], [])]
         finally:
             first.set("joins", joins)
         for join in joins:
             self._check_join(join)
             groups = self._joined(join, groups, inner)
         scope.subqueries = inner.subqueries
+        scope.made |= {f: t for f, t in inner.made.items() if f not in scope.made}
         whole = self._combined(groups[-1])
         node, renamed = self._renamed_apart(whole.node, before)
+        outer = tuple(renamed[f] for f in whole.outer)
 
         def moved(column: Column) -> Column:
             return replace(column, field=renamed[column.field])
@@ -458,7 +516,7 @@ class FromLowering:
             bound = Bound(node, tuple(moved(c) for c in inner.star()))
             if alias.args.get("columns"):
                 bound = self._renamed(bound, alias.args["columns"], source)
-            item = _Item(node, RelationInScope(folded(alias.this), bound.columns), source)
+            item = Item(node, RelationInScope(folded(alias.this), bound.columns), source, outer)
             self._enter(item.relation, scope, source)
             return item
         for relation in inner.relations:
@@ -466,7 +524,7 @@ class FromLowering:
         for name, column in inner.merged.items():
             scope.merged.setdefault(name, moved(column))
         columns = tuple(moved(c) for r in inner.relations for c in r.columns)
-        return _Item(node, RelationInScope(None, columns), source)
+        return Item(node, RelationInScope(None, columns), source, outer)
 
     def _item(self, source: exp.Expr) -> tuple[Bound, str | None]:
         alias = source.args.get("alias")
@@ -476,10 +534,15 @@ class FromLowering:
             if extra:
                 raise self.origin.unsupported(_TABLE_EXTRAS.get(extra[0], extra[0].upper()), source)
             if isinstance(source.this, exp.Anonymous):
-                bound, inner = table_function(source.this, self.named, self.query, self.origin)
+                bound, inner = table_function(
+                    source.this,
+                    lambda t: self._whole(t, lambda: self.named(t)),
+                    lambda q: self._whole(q, lambda: self.query(q)),
+                    self.origin,
+                )
                 name = name or inner
             elif isinstance(source.this, exp.Identifier):
-                bound = self.named(source)
+                bound = self._known(self.named(source), source)
                 name = name or folded(source.this)
             else:
                 raise self.origin.unsupported("this table function", source)
@@ -501,9 +564,9 @@ class FromLowering:
         columns = list(bound.columns)
         for i, name in enumerate(names):
             columns[i] = Column(folded(name), columns[i].field, columns[i].type, columns[i].hidden)
-        return Bound(bound.node, tuple(columns))
+        return replace(bound, columns=tuple(columns))
 
-    def _merge(self, name: exp.Expr, before: Sequence[_Item], item: _Item, scope: Scope) -> exp.Expression:
+    def _merge(self, name: exp.Expr, before: Sequence[Item], item: Item, scope: Scope) -> exp.Expression:
         """USING (name): the equality, and one column for both in the scope."""
         wanted = folded(name)
         right = matching(wanted, item.relation.columns)
@@ -520,7 +583,7 @@ class FromLowering:
         scope.merged[wanted] = left[0]
         return exp.EQ(this=build.column(left[0].field), expression=build.column(right[0].field))
 
-    def _join(self, items: list[_Item], pool: list[exp.Expression]) -> tuple[LogicalNode, list[exp.Expression]]:
+    def _join(self, items: list[Item], pool: list[exp.Expression]) -> tuple[LogicalNode, list[exp.Expression]]:
         """Join the items, each next one by an equality with those before it if there is any.
 
         Returns the predicates that are left.
@@ -528,16 +591,18 @@ class FromLowering:
         node = items[0].node
         placed = set(items[0].fields)
         waiting = items[1:]
+        pool = sorted(pool, key=lambda p: not is_null_safe(p))
         while waiting:
             for item in waiting:
-                keys = [k for p in pool if (k := equality(p, placed, item.fields)) is not None]
+                keys = [k for p in pool if (k := sameness(p, placed, item.fields)) is not None]
                 if keys:
                     break
             else:
                 # by another condition, or all with all
                 keys = []
                 item = next((i for i in waiting if any(links(p, placed, i.fields) for p in pool)), waiting[0])
-            pool = [p for p in pool if equality(p, placed, item.fields) is None]
+            null_safe = sum(is_null_safe(p) for p in pool if sameness(p, placed, item.fields) is not None)
+            pool = [p for p in pool if sameness(p, placed, item.fields) is None]
             waiting.remove(item)
             own = set(item.fields)
             node, left_keys = keyed(node, [k[0] for k in keys], placed | own, self.origin)
@@ -553,7 +618,7 @@ class FromLowering:
             ]
             if pairs:
                 build.conjunction(fields, pairs, self.origin)
-            node = Join(node, right, tuple(left_keys), tuple(right_keys), condition)
+            node = Join(node, right, tuple(left_keys), tuple(right_keys), condition, null_safe=null_safe)
         return node, pool
 
 

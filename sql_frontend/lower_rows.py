@@ -16,7 +16,7 @@ from sql_frontend.calls import Sort, WindowUse, call_type
 from sql_frontend.duck import constant, describe
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import WINDOW, Resolver
-from sql_frontend.scope import Bound, Scope, Tail, folded, matching
+from sql_frontend.scope import Bound, NeedsDomainError, Scope, Tail, folded, matching
 
 
 def with_windows(
@@ -178,8 +178,11 @@ def _count(node: exp.Expr, what: str, origin: Origin) -> int | None:
     return value
 
 
-def limited(query: exp.Expr, bound: Bound, origin: Origin, *, outermost: bool = False) -> Bound:
-    """Apply ORDER BY, LIMIT and OFFSET that stand after a set operation or a query in parentheses."""
+def limited(query: exp.Expr, bound: Bound, origin: Origin, around: Scope | None, *, outermost: bool = False) -> Bound:
+    """Apply ORDER BY, LIMIT and OFFSET that stand after a set operation or a query in parentheses.
+
+    `around` is the SELECT that it is a subquery of.
+    """
     order = query.args.get("order")
     sorts = [output_order(o, bound, origin) for o in order.expressions] if order is not None else []
     if outermost and origin.once:
@@ -192,11 +195,12 @@ def limited(query: exp.Expr, bound: Bound, origin: Origin, *, outermost: bool = 
         if sorts and origin.once:
             raise origin.unsupported("ORDER BY of a subquery without LIMIT", query)
         return bound
-    if bound.correlated:
-        raise origin.unsupported("LIMIT around a correlated subquery", query)
-    node = cut(bound.node, query, (), sorts, origin)
+    if bound.residual or (bound.correlated and bound.domain is None):
+        raise NeedsDomainError(around)
+    node = cut(bound.node, query, [f for _, f in bound.correlated], sorts, origin)
     fields = [f.name for f in schema_of(bound.node)]
-    return Bound(build.project(node, [(f, build.column(f)) for f in fields], origin), bound.columns)
+    node = build.project(node, [(f, build.column(f)) for f in fields], origin)
+    return Bound(node, bound.columns, bound.correlated, domain=bound.domain)
 
 
 def output_order(ordered: exp.Expr, bound: Bound, origin: Origin) -> OrderBy:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
 from planner.logical import LogicalNode, OrderBy, Unnest, schema_of
 from sql_frontend import build
 from sql_frontend.calls import AGGREGATES, Aggregation, WindowUse
+from sql_frontend.dependent import of_nothing
 from sql_frontend.functions import function, matches
 from sql_frontend.lower_aggregates import LIST, UNNAMED, Item, aggregated
 from sql_frontend.lower_rows import cut, in_place, numbered, rewritten, with_windows, written_last
 from sql_frontend.origin import Origin
 from sql_frontend.pg_library import ROWS
 from sql_frontend.resolver import PLACEHOLDER, Resolver
-from sql_frontend.scope import OUTER, Bound, Column, Pending, Scope, Tail, folded, matching
+from sql_frontend.scope import OUTER, Bound, Column, NeedsDomainError, Scope, Tail, folded, matching
 from sql_frontend.subqueries import attached, is_outer, keyed
 
 _GIVES_ROWS = ROWS | {"generate_series", "range"}
@@ -88,6 +90,7 @@ class _Select:
         self.having = Resolver(scope, calls=self.calls)(having.this) if having is not None else None
         self.qualify = self.resolver(qualify.this) if qualify is not None else None
         self.correlation = scope.correlation
+        self.domain = self.correlation.domain
         self.keys = [self._beside(inner) for _, inner in self.correlation.pairs]
         self.read: dict[str, int] = {}
         for residual in self.correlation.residual:
@@ -99,14 +102,16 @@ class _Select:
         """Return the plan."""
         group = self.select.args.get("group")
         aggregated = group is not None or bool(self.calls) or self.having is not None
-        self._refuse_outer()
-        empty = self._empty() if aggregated and group is None and self.having is None and not self.uses else None
-        if aggregated and group is None and self.keys and empty is None:
-            what = "a correlated aggregate with HAVING, a window function or a subquery of its own"
-            raise self.origin.unsupported(what, self.select)
-        if aggregated and self.read:
-            what = "an aggregate correlated by anything but an equality"
-            raise self.origin.unsupported(what, self.select)
+        self._check_outer()
+        limits = _limits(self.select)
+        bare = aggregated and group is None and self.having is None and not self.uses and self.qualify is None
+        empty = self._empty() if bare and not limits and self.domain is None else None
+        by_equality = not self.read and (group is not None or empty is not None or not self.keys)
+        if (aggregated and self.domain is None and not by_equality) or (
+            # which rows these leave out is not the same for each row around
+            self.read and (self.distinct or self.on or limits)
+        ):
+            raise NeedsDomainError(self.scope.outer)
         pending = self.scope.pending
         if aggregated:
             node = self._aggregated(node, group)
@@ -118,7 +123,8 @@ class _Select:
         node, fields, names = self._projected(node)
         visible = fields[: self.width]
         keys = [fields[i] for i in self.keys]
-        beside = list(dict.fromkeys(fields[i] for i in (*self.keys, *self.read.values())))
+        read = (fields[i] for i in (*self.keys, *self.read.values()))
+        beside = [f for f in dict.fromkeys(read) if f not in visible]
         order = [OrderBy(fields[i], desc, first) for i, desc, first in self.order]
         if self.distinct:
             if any(o.field not in (*visible, *beside) for o in order):
@@ -129,8 +135,6 @@ class _Select:
             node, place = numbered(node, [*keys, *dict.fromkeys(fields[i] for i in self.on)], order, "row_number")
             first = exp.EQ(this=build.column(place), expression=exp.Literal.number(1))
             node = build.filtered(node, [first], self.origin)
-        if (keys or beside) and self.read and _limits(self.select):
-            raise self.origin.unsupported("LIMIT in a subquery correlated by anything but an equality", self.select)
         tail = Tail()
         if self.outermost:
             node, tail = written_last(node, self.select, order, self.origin)
@@ -146,19 +150,14 @@ class _Select:
         by_read = {name: fields[i] for name, i in self.read.items()}
         residual = tuple(_renamed(r, by_read) for r in self.correlation.residual)
         pairs = tuple((outer, key) for (outer, _), key in zip(self.correlation.pairs, keys, strict=True))
-        one_row = aggregated and group is None and self.having is None and not keys and not _limits(self.select)
-        one_row = one_row and not self.lists and self.qualify is None
+        one_row = aggregated and group is None and self.having is None and not limits
+        one_row = one_row and (not keys or self.domain is not None) and not self.lists and self.qualify is None
         columns = tuple(Column(n, f, types[f]) for n, f in zip(names, visible, strict=True))
-        return Bound(node, columns, pairs, residual, empty, one_row, tail=tail)
+        return Bound(node, columns, pairs, residual, empty, one_row, tail=tail, domain=self.domain)
 
     def _visible(self) -> list[Item]:
         """The select list; functions that give rows are taken out of it and stand for a column each."""
-        items = _select_list(self.select, self.resolver, self._rows_of)
-        if self.lists and (self.select.args.get("distinct") or _limits(self.select)):
-            raise self.origin.unsupported(
-                "a function that gives rows, with DISTINCT or LIMIT", self.select, hint="take the rows in a subquery"
-            )
-        return items
+        return _select_list(self.select, self.resolver, self._rows_of)
 
     def _rows_of(self, node: exp.Expr) -> exp.Expression | None:
         """Return the column that ``unnest(list)`` or ``generate_series(...)`` at the top of an item becomes."""
@@ -215,25 +214,25 @@ class _Select:
             found.append((at, bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first"))))
         return found
 
-    def _refuse_outer(self) -> None:
-        """Columns of the query around are for WHERE."""
+    def _check_outer(self) -> None:
+        """Without a domain, columns of the query around are for WHERE."""
         expressions = [item.expression for item in self.items]
-        expressions += [e for c in self.calls for e in (*c.arguments, *([c.condition] if c.condition else []))]
+        for call in (*self.calls, *(u.call for u in self.uses)):
+            expressions += [*call.arguments, *([call.condition] if call.condition is not None else [])]
+            expressions += [o.expression for o in call.order]
         expressions += [e for e in (self.having, self.qualify) if e is not None]
-        expressions += [e for u in self.uses for e in (*u.call.arguments, *u.partition)]
+        expressions += [e for u in self.uses for e in u.partition]
+        expressions += [e for _, e in self.lists]
         for expression in expressions:
             if is_outer(expression):
-                what = "a column of the query around, but in an equality of WHERE,"
-                raise self.origin.unsupported(what, self.select, hint="join with the query in FROM instead")
+                raise NeedsDomainError(self.scope.outer)
 
     def _empty(self) -> tuple[exp.Expression, ...] | None:
         """Return what the items are over no rows: counts are 0, all else is NULL."""
-        zero = {Resolver.placeholder(i): c.function == "count" for i, c in enumerate(self.calls)}
+        nothing = {Resolver.placeholder(i): of_nothing(c.function) for i, c in enumerate(self.calls)}
 
         def swap(node: exp.Expr) -> exp.Expr:
-            if isinstance(node, exp.Column) and node.name in zero:
-                return exp.Literal.number(0) if zero[node.name] else exp.Null()
-            return node
+            return nothing[node.name].copy() if isinstance(node, exp.Column) and node.name in nothing else node
 
         values = []
         for item in self.items[: self.width]:
@@ -248,8 +247,7 @@ class _Select:
         resolver_sets = _grouping_sets(group, self.select, self.items[: self.width], self.scope) if group else [[]]
         correlated = [self.items[i].expression for i in self.keys]
         if any(is_outer(key) for s in resolver_sets for key in s):
-            what = "a column of the query around in GROUP BY"
-            raise self.origin.unsupported(what, self.select, hint="join with the query in FROM instead")
+            raise NeedsDomainError(self.scope.outer)
         sets = [[*correlated, *s] for s in resolver_sets]
         inside = [e for s in sets for e in s]
         inside += [e for c in self.calls for e in (*c.arguments, *([c.condition] if c.condition is not None else []))]
@@ -259,13 +257,14 @@ class _Select:
         above = [p for p in self.scope.pending if p not in below]
         node = attached(node, below, self.origin)
         passing = {f for p in above for f in p.fields}
-        node, change = aggregated(node, sets, self.calls, self.items, self.scope, passing)
+        every = [self.domain is not None and not s for s in resolver_sets]
+        node, change = aggregated(node, sets, self.calls, self.items, self.scope, passing, every)
         self.items = [Item(i.name, change(i.expression), i.explicit) for i in self.items]
         self.having = change(self.having) if self.having is not None else None
         self.qualify = change(self.qualify) if self.qualify is not None else None
         self.uses = [rewritten(u, change) for u in self.uses]
         self.lists = [(n, change(e)) for n, e in self.lists]
-        moved = [Pending(p.node, tuple((change(k), f) for k, f in p.keys)) for p in above]
+        moved = [replace(p, keys=tuple((change(k), f) for k, f in p.keys)) for p in above]
         return attached(node, moved, self.origin)
 
     def _windows(self, node: LogicalNode) -> LogicalNode:
@@ -281,7 +280,7 @@ class _Select:
             for i, key in zip(self.keys, keys, strict=True):
                 self.items[i].expression = build.column(key)
         if self.read:
-            raise self.origin.unsupported("a window function correlated by anything but an equality", self.select)
+            raise NeedsDomainError(self.scope.outer)
         node, made = with_windows(node, self.uses, keys, self.origin)
         for item in self.items:
             item.expression = in_place(item.expression, made)

@@ -10,7 +10,6 @@ import duckdb
 from sqlglot import exp
 
 from planner.keyed_sql import SESSION_FRAME
-from sabot.errors import SqlError
 from sabot.schema import Schema, struct_fields
 from sql_frontend.arithmetic import ARITHMETIC, asked_for, computed
 from sql_frontend.calls import (
@@ -35,7 +34,7 @@ from sql_frontend.operators import POWER, by_place, concatenated, contains, has_
 from sql_frontend.origin import Origin
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
-from sql_frontend.scope import OUTER, Scope, folded, schema_of_scope, struct_member
+from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
 from sql_frontend.templates import filled
 from sql_frontend.types import collation_problem, data_type_text
 from sql_frontend.user_functions import called as called_by_user
@@ -341,19 +340,8 @@ class Resolver:
         if isinstance(node.this, exp.Star):
             raise self.origin.error("* cannot stand here", node)
         parts = node.parts
-        field = ""
-        try:
-            column, rest = self.scope.resolve(parts, node)
-        except SqlError as error:
-            if self.scope.outer is None or error.sqlstate not in ("42703", "42P01"):
-                raise
-            try:
-                column, rest = self.scope.outer.resolve(parts, node)
-            except SqlError:
-                raise error from None
-            field = OUTER + column.field
-            self.scope.made[field] = column.type
-        identifier = exp.to_identifier(field or column.field, quoted=True)
+        column, rest = self.scope.find(parts, node)
+        identifier = exp.to_identifier(column.field, quoted=True)
         taken = parts[: len(parts) - len(rest)]
         start, end = taken[0].meta_get("start"), taken[-1].meta_get("end")
         if start is not None and end is not None:
@@ -396,6 +384,10 @@ class Resolver:
             call = self._call(node, name)
         finally:
             self._in_aggregate = False
+        read = {c.name for a in call.arguments for c in a.find_all(exp.Column)}
+        if self.scope.domain is not None and read and read <= set(self.scope.domain.fields):
+            hint = "compute it in the query around and read the result: FROM (SELECT max(x) AS top ...) AS t"
+            raise self.origin.unsupported("an aggregate of the query around inside its subquery", node, hint=hint)
         if name == "sum" and not call.distinct and self.type_of(call.arguments[0]) == "INTERVAL":
             parts = [replace(call, argument=filled(part, call.arguments)) for part in _INTERVAL_PARTS]
             return filled(_INTERVAL_OF_PARTS, [self._made(part) for part in parts])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlglot import exp
 
-from planner.logical import LogicalNode, OrderBy, schema_of
+from planner.logical import LogicalNode, OrderBy, Relation, RelationKind, Scan, schema_of
 from sabot.errors import SqlError
 from sabot.schema import Field, Schema, struct_fields
 from sql_frontend.cursor import nearest
@@ -41,6 +41,68 @@ class Tail:
     offset: int = 0
 
 
+class NeedsDomainError(Exception):
+    """A subquery reads the SELECT `around` it in a way that takes a :class:`Domain`: it is lowered anew with one."""
+
+    def __init__(self, around: Scope | None) -> None:
+        super().__init__("a subquery needs the values of the query around it")
+        self.around = around
+
+
+class WidenedError(Exception):
+    """A column has come to `domain`: what is lowered over it is lowered anew."""
+
+    def __init__(self, domain: Domain) -> None:
+        super().__init__("a subquery reads one more column of the query around it")
+        self.domain = domain
+
+
+class ReadsDomainError(Exception):
+    """A SELECT turned out to read its domain: it is lowered anew with it in FROM. `select` is its scope's `select`."""
+
+    def __init__(self, select: object) -> None:
+        super().__init__("a SELECT reads the query around it")
+        self.select = select
+
+
+@dataclass
+class Domain:
+    """The different values of the columns of the SELECT `around` a subquery that this reads.
+
+    The subquery is lowered over them, with `leaf` in their place: it has its rows for each of them, and is then joined
+    with the rows around it by these columns, NULL being a value (Neumann and Kemper, Unnesting Arbitrary Queries).
+    """
+
+    around: Scope
+    columns: list[Column] = field(default_factory=list)
+
+    @property
+    def fields(self) -> list[str]:
+        """The field of each column."""
+        return [f"__outer{self.around.depth}_{i}" for i in range(len(self.columns))]
+
+    @property
+    def leaf(self) -> Scan:
+        """What stands for the values until the rows around are known."""
+        fields = tuple(Field(f, c.type) for f, c in zip(self.fields, self.columns, strict=True))
+        name = f"outer{self.around.depth}"
+        return Scan(Relation(name, RelationKind.INPUT, fields, append_only=False), fields)
+
+    @property
+    def pairs(self) -> tuple[tuple[exp.Expression, exp.Expression], ...]:
+        """(expression around, expression here) of each column."""
+        around = [exp.column(c.field, quoted=True) for c in self.columns]
+        return tuple((a, exp.column(f, quoted=True)) for a, f in zip(around, self.fields, strict=True))
+
+    def field_of(self, column: Column) -> str:
+        """Return the field that has `column` of the SELECT around; raises WidenedError if it was not there."""
+        for known, made in zip(self.columns, self.fields, strict=True):
+            if known.field == column.field:
+                return made
+        self.columns.append(column)
+        raise WidenedError(self)
+
+
 @dataclass(frozen=True)
 class Bound:
     """A query that is lowered: its plan, and its columns in order.
@@ -48,6 +110,7 @@ class Bound:
     Of a subquery that reads columns of the SELECT around it, `correlated` are (expression there, field here) that must
     be equal, and `residual` what must hold besides, over fields here and `OUTER` ones there. It then has rows for each
     value of these; `empty`, if not none, has each column's value where there are none. `one_row`: there is exactly one.
+    With a `domain`, NULL equals NULL in `correlated`, which has its columns, and the plan has its leaf.
     """
 
     node: LogicalNode
@@ -58,17 +121,19 @@ class Bound:
     one_row: bool = False
     notices: tuple[str, ...] = ()
     tail: Tail = Tail()
+    domain: Domain | None = None
 
 
 @dataclass(frozen=True)
 class Pending:
     """A subquery of an expression, to be joined: its plan with fields of its own, (key expression, field) pairs.
 
-    Without pairs it has exactly one row.
+    Without pairs it has exactly one row. The first pairs are those of its `domain`, if it has one.
     """
 
     node: LogicalNode
     keys: tuple[tuple[exp.Expression, str], ...]
+    domain: Domain | None = None
 
     @property
     def fields(self) -> set[str]:
@@ -78,10 +143,14 @@ class Pending:
 
 @dataclass(frozen=True)
 class Correlation:
-    """What the WHERE of a subquery says of columns around it: (expression there, expression here), and the rest."""
+    """What the WHERE of a subquery says of columns around it: (expression there, expression here), and the rest.
+
+    With a `domain` the pairs are its columns, which are in FROM.
+    """
 
     pairs: tuple[tuple[exp.Expression, exp.Expression], ...] = ()
     residual: tuple[exp.Expression, ...] = ()
+    domain: Domain | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +176,8 @@ def matching(name: str, columns: Sequence[Column]) -> list[Column]:
 class Scope:
     """The relations of a FROM clause; `merged` are the columns that USING makes one.
 
-    `outer` is the SELECT around a subquery, `subquery` gives (node, resolver) the value of a subquery or None,
+    `outer` is the SELECT around a subquery, read through its `domain` where it has one: then `reads` says whether that
+    is in FROM, and `select` is the SELECT's own. `subquery` gives (node, resolver) the value of a subquery or None,
     `pending` collects the joins that subqueries in expressions become, `made` has
     the types of fields that stand for those and for calls, `windows` are the definitions of the WINDOW clause.
     """
@@ -122,6 +192,14 @@ class Scope:
     windows: dict[str, exp.Expr] = field(default_factory=dict)
     correlation: Correlation = field(default_factory=Correlation)
     subqueries: int = 0
+    domain: Domain | None = None
+    reads: bool = False
+    select: object = None
+
+    @property
+    def depth(self) -> int:
+        """How many SELECTs are around this one."""
+        return 0 if self.outer is None else self.outer.depth + 1
 
     @property
     def columns(self) -> list[Column]:
@@ -184,6 +262,41 @@ class Scope:
             raise self.origin.error(msg, parts[0], hint=nearest(first, names), sqlstate="42P01")
         hint = nearest(first, [c.name for c in self.columns])
         raise self.origin.error(f"column {first!r} does not exist", parts[0], hint=hint, sqlstate="42703")
+
+    def find(
+        self, parts: Sequence[exp.Expr], node: exp.Expr, *, inside: bool = False
+    ) -> tuple[Column, Sequence[exp.Expr]]:
+        """Return what :meth:`resolve` does, of this SELECT or of one around it; `inside`: a subquery asks.
+
+        A column of the SELECT around has an `OUTER` field, or the domain's.
+
+        Raises
+        ------
+        SqlError
+            As :meth:`resolve` does.
+        NeedsDomainError, WidenedError, ReadsDomainError
+            The subquery has to be lowered in another way.
+        """
+        try:
+            return self.resolve(parts, node)
+        except SqlError as error:
+            if self.outer is None or error.sqlstate not in ("42703", "42P01"):
+                raise
+            missing = error
+        try:
+            column, rest = self.outer.find(parts, node, inside=True)
+        except SqlError:
+            raise missing from None
+        if self.domain is not None:
+            made = self.domain.field_of(column)
+            if not self.reads:
+                raise ReadsDomainError(self.select)
+        elif inside:
+            raise NeedsDomainError(self.outer)
+        else:
+            made = OUTER + column.field
+        self.made[made] = column.type
+        return replace(column, field=made), rest
 
     def _ambiguous(self, name: str, node: exp.Expr) -> SqlError:
         owners = [r.name for r in self.relations if r.name is not None and matching(name, r.columns)]

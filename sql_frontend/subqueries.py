@@ -1,4 +1,7 @@
-"""Subqueries in expressions and conditions as joins: scalar, EXISTS, IN, correlated by equalities."""
+"""Subqueries in expressions and conditions as joins: scalar, EXISTS, IN.
+
+One that is correlated by equalities is joined by these; any other is lowered over its domain (`scope.Domain`).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from sqlglot import exp
 
 from planner.logical import AggCall, Aggregate, Join, JoinKind, LogicalNode, schema_of
 from sql_frontend import build
+from sql_frontend.dependent import over_rows
 from sql_frontend.origin import Origin
 from sql_frontend.resolver import Resolver
-from sql_frontend.scope import OUTER, Bound, Pending, Scope
+from sql_frontend.scope import OUTER, Bound, Domain, NeedsDomainError, Pending, Scope, WidenedError
 
-Lower = Callable[[exp.Expr, Scope], Bound]
+Lower = Callable[[exp.Expr, Scope, Domain | None], Bound]
 _JOIN_HINT = "join with the query in FROM instead"
 
 
@@ -22,12 +26,29 @@ class Subqueries:
     Parameters
     ----------
     lower : callable
-        Gives the plan of a subquery, and the scope around it.
+        Gives the plan of a subquery, and the scope around it, read through a domain if one is given.
     """
 
     def __init__(self, lower: Lower, origin: Origin) -> None:
         self._lower = lower
         self.origin = origin
+
+    def lowered(self, query: exp.Expr, scope: Scope, fits: Callable[[Bound], bool]) -> Bound:
+        """Return the plan of `query`: correlated by equalities, if that is possible and `fits`, or over its domain."""
+        try:
+            bound = self._lower(query, scope, None)
+            if fits(bound):
+                return bound
+        except NeedsDomainError as error:
+            if error.around is not scope:
+                raise
+        domain = Domain(scope)
+        while True:
+            try:
+                return self._lower(query, scope, domain)
+            except WidenedError as error:
+                if error.domain is not domain:
+                    raise
 
     def value(self, node: exp.Expr, resolver: Resolver) -> exp.Expression | None:
         """Return the value of `node` over fields that a pending join adds, or None if it is no subquery."""
@@ -62,18 +83,18 @@ class Subqueries:
     ) -> LogicalNode:
         """Return the rows of `node` for which the subquery has (or has not) a row."""
         query, values, negated = condition
-        bound = self._lower(query, scope)
-        if bound.empty is not None and bound.correlated:
-            raise self.origin.unsupported("a correlated aggregate in EXISTS or IN", query, hint=_JOIN_HINT)
+        bound = self.lowered(query, scope, lambda b: b.empty is None or not b.correlated)
         if values and len(values) != len(bound.columns):
             msg = f"the subquery of IN has {len(bound.columns)} columns, compared are {len(values)}"
             raise self.origin.error(msg, query, sqlstate="42601")
         compared = [Resolver(scope, not_in="WHERE")(v) for v in values]
         inner, names = self._own(bound, scope)
         pairs = [(outer, names[f]) for outer, f in bound.correlated]
+        inner = over_rows(inner, bound.domain, node, [outer for outer, _ in pairs], self.origin)
+        null_safe = len(pairs) if bound.domain is not None else 0
         pairs += [(v, names[c.field]) for v, c in zip(compared, bound.columns, strict=bool(values)) if values]
         kind = JoinKind.ANTI if negated else JoinKind.SEMI
-        return joined(node, inner, pairs, kind, self.origin, _residual(bound, names))
+        return joined(node, inner, pairs, kind, self.origin, _residual(bound, names), null_safe=null_safe)
 
     def _own(self, bound: Bound, scope: Scope) -> tuple[LogicalNode, dict[str, str]]:
         """Give a subquery's fields names that nothing in the SELECT around it has."""
@@ -81,30 +102,31 @@ class Subqueries:
         names = {f.name: f"__sub{number}_{i}" for i, f in enumerate(schema_of(bound.node))}
         return build.project(bound.node, [(new, build.column(f)) for f, new in names.items()], self.origin), names
 
-    def _pend(self, scope: Scope, node: LogicalNode, keys: Sequence[tuple[exp.Expression, str]]) -> None:
-        scope.pending.append(Pending(node, tuple(keys)))
+    def _pend(
+        self, scope: Scope, node: LogicalNode, keys: Sequence[tuple[exp.Expression, str]], domain: Domain | None
+    ) -> None:
+        scope.pending.append(Pending(node, tuple(keys), domain))
         scope.made |= build.types_by_field(node)
 
     def _scalar(self, node: exp.Expr, scope: Scope) -> exp.Expression:
         query = node.this if isinstance(node, exp.Subquery) else node
-        bound = self._lower(query, scope)
+        bound = self.lowered(query, scope, _by_equality)
         if len(bound.columns) != 1:
             msg = "a subquery in an expression must have one column"
             raise self.origin.error(msg, node, sqlstate="42601")
-        self._no_residual(bound, node)
         inner, names = self._own(bound, scope)
         value = names[bound.columns[0].field]
         keys = [(outer, names[f]) for outer, f in bound.correlated]
         if bound.empty is not None and keys:
             marked, marker = _marked(inner, value, self.origin)
-            self._pend(scope, marked, keys)
+            self._pend(scope, marked, keys, None)
             if isinstance(bound.empty[0], exp.Null):
                 return build.column(value)
             nothing = exp.Is(this=build.column(marker), expression=exp.Null())
             return exp.Case(ifs=[exp.If(this=nothing, true=bound.empty[0])], default=build.column(value))
         if not bound.one_row:
             inner = self._only_row(inner, value, [f for _, f in keys])
-        self._pend(scope, inner, keys)
+        self._pend(scope, inner, keys, bound.domain)
         return build.column(value)
 
     def _only_row(self, node: LogicalNode, value: str, keys: Sequence[str]) -> LogicalNode:
@@ -118,24 +140,19 @@ class Subqueries:
         return build.project(grouped, [*((k, build.column(k)) for k in keys), (value, only)], self.origin)
 
     def _exists(self, node: exp.Exists, scope: Scope) -> exp.Expression:
-        bound = self._lower(node.this, scope)
-        self._no_residual(bound, node)
-        if bound.empty is not None and bound.correlated:
-            raise self.origin.unsupported("a correlated aggregate in EXISTS", node, hint=_JOIN_HINT)
+        bound = self.lowered(node.this, scope, _by_equality_or_none)
         inner, names = self._own(bound, scope)
         keys = [(outer, names[f]) for outer, f in bound.correlated]
         count = f"__sub{scope.subqueries - 1}_n"
-        self._pend(scope, Aggregate(inner, _once(keys), (AggCall(count, "count", None, "BIGINT"),)), keys)
+        counted = Aggregate(inner, _once(keys), (AggCall(count, "count", None, "BIGINT"),))
+        self._pend(scope, counted, keys, bound.domain)
         return exp.paren(exp.GT(this=_or_zero(count), expression=exp.Literal.number(0)))
 
     def _in(self, value: exp.Expression, query: exp.Expr, scope: Scope) -> exp.Expression:
         """SQL's IN: true, false, or NULL where a NULL might have been it."""
-        bound = self._lower(query, scope)
+        bound = self.lowered(query, scope, _by_equality_or_none)
         if len(bound.columns) != 1:
             raise self.origin.error("the subquery of IN must have one column", query, sqlstate="42601")
-        self._no_residual(bound, query)
-        if bound.empty is not None and bound.correlated:
-            raise self.origin.unsupported("a correlated aggregate in IN", query, hint=_JOIN_HINT)
         inner, names = self._own(bound, scope)
         number = scope.subqueries - 1
         member = names[bound.columns[0].field]
@@ -150,8 +167,9 @@ class Subqueries:
         # the two joins must not have a field in common
         again = {f.name: f"{f.name}_m" if f.name != hit else hit for f in schema_of(members)}
         members = build.project(members, [(new, build.column(f)) for f, new in again.items()], self.origin)
-        self._pend(scope, counts, keys)
-        self._pend(scope, members, [*((outer, again[f]) for outer, f in keys), (value, again[member])])
+        self._pend(scope, counts, keys, bound.domain)
+        pairs = [*((outer, again[f]) for outer, f in keys), (value, again[member])]
+        self._pend(scope, members, pairs, bound.domain)
         unknown = exp.Or(
             this=exp.Is(this=exp.paren(value.copy()), expression=exp.Null()),
             expression=exp.NEQ(this=build.column(rows), expression=build.column(known)),
@@ -167,17 +185,23 @@ class Subqueries:
         ]
         return exp.Case(ifs=ifs, default=no.copy())
 
-    def _no_residual(self, bound: Bound, node: exp.Expr) -> None:
-        if bound.residual:
-            what = "a subquery correlated by anything but an equality"
-            raise self.origin.unsupported(what, node, hint="EXISTS in WHERE takes any condition")
+
+def _by_equality(bound: Bound) -> bool:
+    return not bound.residual
+
+
+def _by_equality_or_none(bound: Bound) -> bool:
+    """Whether no rows mean that there are none: an aggregate without GROUP BY has one all the same."""
+    return not bound.residual and (bound.empty is None or not bound.correlated)
 
 
 def attached(node: LogicalNode, pending: Sequence[Pending], origin: Origin) -> LogicalNode:
     """Return `node` joined with the subqueries of its expressions."""
     for one in pending:
         kind = JoinKind.LEFT if one.keys else JoinKind.INNER
-        node = joined(node, one.node, one.keys, kind, origin)
+        null_safe = len(one.domain.columns) if one.domain is not None else 0
+        inner = over_rows(one.node, one.domain, node, [k for k, _ in one.keys], origin)
+        node = joined(node, inner, one.keys, kind, origin, null_safe=null_safe)
     return node
 
 
@@ -188,16 +212,23 @@ def joined(
     kind: JoinKind,
     origin: Origin,
     residual: Sequence[exp.Expression] = (),
+    *,
+    null_safe: int = 0,
 ) -> Join:
-    """Return the join of `left` and `right` where each expression over the left equals the right's field."""
+    """Return the join of `left` and `right` where each expression over the left equals the right's field.
+
+    In the first `null_safe` pairs NULL equals NULL.
+    """
     taken = {f.name for f in schema_of(left) + schema_of(right)}
-    left, names = keyed(left, [k for k, _ in pairs], taken, origin)
+    types = build.types_by_field(right)
+    keys = [build.one_written(k, types[f]) if i < null_safe else k for i, (k, f) in enumerate(pairs)]
+    left, names = keyed(left, keys, taken, origin)
     fields = schema_of(left) + schema_of(right)
     equal = [exp.EQ(this=build.column(a), expression=build.column(b)) for a, (_, b) in zip(names, pairs, strict=True)]
     if equal:
         build.conjunction(fields, equal, origin)
     rest = build.conjunction(fields, residual, origin) if residual else None
-    return Join(left, right, tuple(names), tuple(b for _, b in pairs), rest, kind)
+    return Join(left, right, tuple(names), tuple(b for _, b in pairs), rest, kind, null_safe=null_safe)
 
 
 def keyed(

@@ -53,7 +53,7 @@ class _Best:
 
 
 def _ranked(node: Join) -> LogicalNode:
-    if node.kind is not JoinKind.INNER or node.temporal or node.asof is not None:
+    if node.kind is not JoinKind.INNER or node.temporal or node.asof is not None or node.null_safe:
         return node
     for rows, best, row_keys, best_keys in (
         (node.left, node.right, node.left_keys, node.right_keys),

@@ -28,7 +28,7 @@ _DELTA_ROWS = 262_144
 
 
 class _Side:
-    """One input: the rows of this epoch, and those of all before. Rows with a NULL key are never kept."""
+    """One input: the rows of this epoch, and those of all before. Rows with a NULL that joins nothing are not kept."""
 
     def __init__(
         self,
@@ -40,11 +40,12 @@ class _Side:
         *,
         weighted: bool,
         hashes: bool,
+        null_safe: int,
         expires: tuple[str, int] | None,
         touched: TouchedKeys | None,
     ) -> None:
         self.pending: Batches = []
-        needed = [*keys, *([expires[0]] if expires is not None else [])]
+        needed = [*keys[null_safe:], *([expires[0]] if expires is not None else [])]
         present = " WHERE " + (" AND ".join(f"{quote(k)} IS NOT NULL" for k in needed) or "true")
         self._raw: Slot | None = None
         self._take: Statement | None = None
@@ -91,7 +92,10 @@ class _Side:
 
 
 class Join:
-    """Weights multiply; NULL joins nothing. The join is linear in each input, so a big epoch is joined in parts."""
+    """Weights multiply; NULL joins nothing, but in keys that are null-safe.
+
+    The join is linear in each input, so a big epoch is joined in parts.
+    """
 
     def __init__(self, op: JoinOp, db: TaskDatabase, schemas: list[pa.Schema]) -> None:
         self._session = session = db.session()
@@ -110,6 +114,7 @@ class Join:
                 schemas[port],
                 weighted=op.weighted[port],
                 hashes=hashes,
+                null_safe=op.null_safe,
                 expires=op.expires[port] if op.expires else None,
                 touched=self._touched,
             )
@@ -159,7 +164,10 @@ def _join_sql(op: JoinOp, state: str, state_side: str, delta: str, delta_side: s
         items.append(f"CAST({' * '.join(factors)} AS INTEGER) AS {quote(WEIGHT)}")
     left_keys = [f"l.{quote(k)}" for k in op.left_keys]
     right_keys = [f"r.{quote(k)}" for k in op.right_keys]
-    on = same_key(left_keys, right_keys, null_safe=False)
+    safe = op.null_safe
+    on = same_key(left_keys[safe:], right_keys[safe:], null_safe=False)
+    if safe:
+        on = f"{same_key(left_keys[:safe], right_keys[:safe], null_safe=True)} AND {on}"
     if _hashes(op):
         columns, keys = (op.left, op.left_keys) if delta_side == "l" else (op.right, op.right_keys)
         delta = f"(SELECT *, {key_hash(_specs(columns, keys))} AS {HASH} FROM {delta})"

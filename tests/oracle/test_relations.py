@@ -12,7 +12,7 @@ from sabot.ids import JobId
 from sabot.schema import arrow_schema
 from sabotd.state.duckdb_state import TaskDatabase
 from sql_frontend.binder import bind_query
-from tests.oracle import relation_queries
+from tests.oracle import dependent_queries, relation_queries
 from tests.oracle.harness import History, batch_answer
 from tests.oracle.test_queries import EVENTS, ITEMS, Catalog, OneDatabase, ShufflingRunner, event, item
 from tests.support import job_runner
@@ -25,6 +25,13 @@ QUERIES = [
         relation_queries.JOINS,
         relation_queries.SUBQUERIES,
         relation_queries.ROWS,
+        dependent_queries.INEQUALITIES,
+        dependent_queries.SELECT_LISTS,
+        dependent_queries.AGGREGATES,
+        dependent_queries.LATERAL,
+        dependent_queries.SETS,
+        dependent_queries.LEVELS,
+        dependent_queries.JOINS,
     )
     for sql in relation_queries.listed(text)
 ]

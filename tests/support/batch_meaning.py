@@ -74,7 +74,7 @@ def batch_sql(node: LogicalNode) -> str:
             by = f" GROUP BY {', '.join(quote(k) for k in keys)}" if keys else ""
             return f"SELECT {', '.join(items)} FROM ({batch_sql(child)}){by}"
         case Join(left=left, right=right):
-            on = [f"{quote(a)} = {quote(b)}" for a, b in zip(node.left_keys, node.right_keys, strict=True)]
+            on = [f"{quote(a)} {sign} {quote(b)}" for a, sign, b in node.key_pairs]
             on += [f"({render(node.residual)})"] if node.residual is not None else []
             kind = node.kind.value.upper()
             return f"SELECT * FROM ({batch_sql(left)}) {kind} JOIN ({batch_sql(right)}) ON {' AND '.join(on) or 'true'}"
