@@ -6,7 +6,7 @@ import re
 
 from sqlglot import exp
 
-from sabot.schema import literal
+from sabot.schema import literal, struct_fields
 from sql_frontend.templates import filled
 
 # a word may be cut short
@@ -27,6 +27,10 @@ _ELEMENT = (
     "THEN '\"' || replace(replace(x, '\\', '\\\\'), '\"', '\\\"') || '\"' ELSE x END"
 )
 _ARRAY = f"'{{' || array_to_string(list_transform(CAST(p1 AS VARCHAR[]), LAMBDA x: {_ELEMENT}), ',') || '}}'"
+_FIELD = (
+    "CASE WHEN x IS NULL THEN '' WHEN x = '' OR regexp_matches(x, '[\\s,()\"\\\\]') "
+    "THEN '\"' || replace(replace(x, '\\', '\\\\'), '\"', '\"\"') || '\"' ELSE x END"
+)
 _TO_TEXT = {
     "BLOB": "'\\x' || lower(hex(p1))",
     "DOUBLE": _FLOAT_TEXT,
@@ -44,6 +48,8 @@ def cast(value: exp.Expression, from_type: str, to_type: str) -> exp.Expression:
         template = _TO_TEXT.get(from_type)
         if from_type.endswith("[]") and not from_type.endswith("[][]"):
             template = _ARRAY
+        elif from_type.startswith("STRUCT(") and not from_type.endswith("]"):
+            return _row_text(value, from_type)
     elif to_type == "BOOLEAN" and from_type == "VARCHAR":
         template = _BOOLEAN
     elif to_type == "TIME" and from_type == "TIMESTAMP WITH TIME ZONE":
@@ -60,9 +66,31 @@ def cast(value: exp.Expression, from_type: str, to_type: str) -> exp.Expression:
     return exp.Cast(this=value, to=to)
 
 
+def _row_text(value: exp.Expression, type_: str) -> exp.Expression:
+    """``(1,a,"b c",)``: a field that is NULL is empty, one with signs of its own in quotes."""
+    bare = value.unnest()
+    fields = struct_fields(type_)
+    if isinstance(bare, exp.Struct):
+        parts = [p.expression for p in bare.expressions]
+    elif isinstance(bare, (exp.Column, exp.Dot, exp.Identifier)):
+        parts = [filled("struct_extract(p1, p2)", [value, exp.Literal.string(name)]) for name, _ in fields]
+    else:
+        # computed once, however many fields it has
+        inner = _row_text(exp.to_identifier("__value"), type_)
+        return filled("list_extract(list_transform([p1], LAMBDA __value: p2), 1)", [value, inner])
+    texts = [
+        filled("CASE WHEN p1 THEN 't' WHEN NOT p1 THEN 'f' END", [part])
+        if kind == "BOOLEAN"
+        else cast(part, kind, "VARCHAR")
+        for part, (_, kind) in zip(parts, fields, strict=True)
+    ]
+    shown = f"'(' || array_to_string(list_transform(p2, LAMBDA x: {_FIELD}), ',') || ')'"
+    return filled(f"CASE WHEN p1 IS NOT NULL THEN {shown} END", [value, exp.Array(expressions=texts)])
+
+
 def shown_otherwise(type_: str) -> bool:
     """Whether PostgreSQL writes values of a DuckDB type otherwise than DuckDB."""
-    return type_ in _TO_TEXT or type_.endswith("[]")
+    return type_ in _TO_TEXT or type_.endswith("[]") or type_.startswith("STRUCT(")
 
 
 def literal_text(text: str, to_type: str) -> str | None:

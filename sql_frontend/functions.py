@@ -11,7 +11,7 @@ from sql_frontend import json_path
 from sql_frontend.clock import CLOCK_HINT
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import functions as duckdb_functions
-from sql_frontend.operators import POWER
+from sql_frontend.operators import powered
 from sql_frontend.origin import Origin
 from sql_frontend.pg_functions import TEMPLATES
 from sql_frontend.pg_library import LIBRARY, LOCALLY_TRUNCATED, RENAMED
@@ -116,11 +116,13 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
     if name == "split_part" and len(args) == 3 and isinstance(args[2], exp.Literal) and args[2].name != "0":
         return function(name, *args, like=call)
     if name in ("cardinality", "len", "length") and len(args) == 1 and type_of(args[0]).startswith("MAP("):
-        return function("cardinality", *args, like=call)
+        return filled("CAST(cardinality(p1) AS BIGINT)", args)
+    if name == "date_part" and len(args) == 2 and isinstance(args[0], exp.Literal):
+        return part_of(args[0].name.lower(), args[1])
     if name == "date_trunc" and len(args) == 2 and origin.once and type_of(args[1]) == "TIMESTAMP WITH TIME ZONE":
         return filled(LOCALLY_TRUNCATED, args)
     if name in ("pow", "power") and len(args) == 2:
-        return filled(POWER, [_number(a) for a in args])
+        return powered([_number(a) for a in args], type_of)
     if name in ("range", "generate_series") and len(args) in (2, 3):
         return series(name, args, type_of)
     if name == "mod" and len(args) == 2:
@@ -188,6 +190,21 @@ def _number(value: exp.Expression) -> exp.Expression:
     """A string without a type is a number where one is needed."""
     is_text = isinstance(value, exp.Literal) and value.is_string
     return exp.Cast(this=value, to=exp.DataType.build("DOUBLE")) if is_text else value
+
+
+_OF_MICROSECONDS = {
+    **dict.fromkeys(("second", "seconds"), "/ 1000000.0"),
+    **dict.fromkeys(("millisecond", "milliseconds"), "/ 1000.0"),
+    **dict.fromkeys(("nanosecond", "nanoseconds"), "* 1000"),
+}
+
+
+def part_of(part: str, value: exp.Expression) -> exp.Expression:
+    """Return a part of a time; PostgreSQL's seconds and milliseconds have a fraction."""
+    behind = _OF_MICROSECONDS.get(part)
+    if behind is not None:
+        return filled(f"(date_part('microseconds', p1) {behind})", [value])
+    return function("date_part", exp.Literal.string(part), value)
 
 
 def function(name: str, *args: exp.Expression, like: exp.Expr | None = None) -> exp.Anonymous:

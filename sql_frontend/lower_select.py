@@ -14,6 +14,7 @@ from sql_frontend.dependent import of_nothing
 from sql_frontend.functions import function, matches
 from sql_frontend.lower_aggregates import LIST, UNNAMED, Item, aggregated
 from sql_frontend.lower_rows import cut, in_place, numbered, rewritten, with_windows, written_last
+from sql_frontend.map_tokens import MAP_OF
 from sql_frontend.origin import Origin
 from sql_frontend.pg_library import ROWS
 from sql_frontend.resolver import PLACEHOLDER, Resolver
@@ -399,7 +400,7 @@ def _implied_name(node: exp.Expr) -> str:
     if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Identifier):
         return folded(node.expression)
     if isinstance(node, exp.Anonymous):
-        return node.name.lower()
+        return "map" if node.name == MAP_OF else node.name.lower()
     if isinstance(node, exp.Explode):
         return "unnest"
     if isinstance(node, exp.Exists):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
+from planner.numeric import is_decimal
 from sql_frontend.casts import cast, shown_otherwise
 from sql_frontend.origin import Origin
 from sql_frontend.templates import filled
@@ -23,12 +24,20 @@ POWER = (
     "WHEN power(p1, p2) = 0 AND p1 <> 0 AND NOT isinf(CAST(p1 AS DOUBLE)) AND NOT isinf(CAST(p2 AS DOUBLE)) "
     "THEN CAST(error('value out of range: underflow') AS DOUBLE) ELSE power(p1, p2) END"
 )
+_UNDERFLOW = "CAST(error('value out of range: underflow') AS DOUBLE)"
 _JSON_MERGED = (
     "CASE WHEN json_type(p1) = 'OBJECT' AND json_type(p2) = 'OBJECT' THEN json_group_merge_pair(p1, p2) ELSE "
     "CAST(to_json(list_concat("
     "CASE WHEN json_type(p1) = 'ARRAY' THEN CAST(p1 AS JSON[]) ELSE [p1] END, "
     "CASE WHEN json_type(p2) = 'ARRAY' THEN CAST(p2 AS JSON[]) ELSE [p2] END)) AS JSON) END"
 ).replace("json_group_merge_pair", "json_merge_patch")
+
+
+def powered(sides: Sequence[exp.Expression], type_of: TypeOf) -> exp.Expression:
+    """Return one side to the power of the other; of NUMERIC what is too small is 0, else an error."""
+    numeric = any(is_decimal(type_of(side)) for side in sides)
+    floating = any(type_of(side) in ("DOUBLE", "FLOAT") for side in sides)
+    return filled(POWER.replace(_UNDERFLOW, "0") if numeric and not floating else POWER, sides)
 
 
 def concatenated(

@@ -28,9 +28,9 @@ from sql_frontend.catalog import FunctionDefinition
 from sql_frontend.clock import CLOCK_HINT, clock_call
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, describe, first_line
-from sql_frontend.functions import check_callable, function, translate
+from sql_frontend.functions import check_callable, function, part_of, translate
 from sql_frontend.map_tokens import MAP_OF
-from sql_frontend.operators import POWER, by_place, concatenated, contains, has_keys, subscripted
+from sql_frontend.operators import by_place, concatenated, contains, has_keys, powered, subscripted
 from sql_frontend.origin import Origin
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
@@ -245,7 +245,7 @@ class Resolver:
         if isinstance(node, exp.DPipe):
             return concatenated(self(node.this), self(node.expression), node, self.origin, self.type_of)
         if isinstance(node, exp.Pow):
-            return filled(POWER, [self._number(self(node.this)), self._number(self(node.expression))])
+            return powered([self._number(self(node.this)), self._number(self(node.expression))], self.type_of)
         if isinstance(node, exp.Bracket):
             return subscripted(
                 node, self(node.this), [self._index(e) for e in node.expressions], self.origin, self.type_of
@@ -663,11 +663,7 @@ class Resolver:
     def _extract(self, node: exp.Extract) -> exp.Expression:
         part = node.this.name.lower()
         value = self(node.expression)
-        if part in ("second", "seconds"):
-            # PostgreSQL's seconds have a fraction
-            micros = function("date_part", exp.Literal.string("microseconds"), value)
-            return exp.paren(exp.Div(this=micros, expression=exp.Literal.number("1000000.0")))
-        return function("date_part", exp.Literal.string(part), value)
+        return part_of(part, value)
 
     def _interval(self, node: exp.Interval) -> exp.Expression:
         unit = node.args.get("unit")

@@ -152,6 +152,13 @@ QUERIES: dict[str, Query] = {
         "SELECT {'n': k::SMALLINT, 's': name} AS r, [{'i': id::INT, 'p': CASE WHEN person IS NOT NULL"
         " THEN {'town': person.city, 'years': person.age::SMALLINT} END}] AS l FROM events",
     ),
+    "rows as text": Query(
+        "SELECT id, ROW(id, name, person)::VARCHAR AS r, person::VARCHAR AS p FROM events",
+        "SELECT id, '(' || id || ',' || CASE name WHEN '' THEN '\"\"' ELSE coalesce(name, '') END || ',' ||"
+        " CASE WHEN person IS NULL THEN '' ELSE '\"(' || coalesce(person.city, '') || ',' || coalesce("
+        "CAST(person.age AS VARCHAR), '') || ')\"' END || ')' AS r, CASE WHEN person IS NOT NULL THEN '(' ||"
+        " coalesce(person.city, '') || ',' || coalesce(CAST(person.age AS VARCHAR), '') || ')' END AS p FROM events",
+    ),
     "groups by rows": Query(
         "SELECT ROW(k, label)::STRUCT<n BIGINT, s VARCHAR> AS r, count(*) AS n FROM items GROUP BY 1",
         "SELECT {'n': k::BIGINT, 's': label} AS r, count(*) AS n FROM items GROUP BY 1",

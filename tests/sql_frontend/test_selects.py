@@ -163,6 +163,15 @@ def test_a_series_without_a_direction_is_an_error(con: duckdb.DuckDBPyConnection
         ("NULL IS UNKNOWN", True),
         ("(NULL > 1) IS NOT UNKNOWN", False),
         ("('a' COLLATE \"POSIX\") < 'b'", True),
+        ("ROW(TRUE, NULL, '', 'a b', 'q\"x', ARRAY[1, 2], ROW(1, 'z'))::text", '(t,,"","a b","q""x","{1,2}","(1,z)")'),
+        ("(CASE WHEN 1 < 2 THEN ROW(1, 'a') END)::text", "(1,a)"),
+        ("(CASE WHEN 1 > 2 THEN ROW(1, 'a') END)::text", None),
+        ("'x' || ROW(1, 2)", "x(1,2)"),
+        ("0.5 ^ 2000", 0.0),
+        ("'infinity'::float8 ^ -3", 0.0),
+        ("extract(millisecond from TIMESTAMP '2020-01-01 00:00:01.123456')", 1123.456),
+        ("extract(nanosecond from TIMESTAMP '2020-01-01 00:00:01.123456')", 1_123_456_000),
+        ("date_part('second', INTERVAL '1.5 s')", 1.5),
     ],
 )
 def test_values(con: duckdb.DuckDBPyConnection, expression: str, expected: object) -> None:
@@ -194,6 +203,15 @@ def test_refusals(query: str, state: str) -> None:
         bind_select(query, MemoryCatalog())
     assert caught.value.sqlstate == state
     assert caught.value.span is not None
+
+
+def test_names_of_maps() -> None:
+    assert bind_select("SELECT MAP {'a': 1}, map(['a'], [1])", MemoryCatalog()).columns == ("map", "map")
+
+
+def test_double_precision_underflows(con: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(duckdb.Error, match="underflow"):
+        value(con, "0.5::float8 ^ 2000")
 
 
 def test_an_array_of_nulls_is_of_text() -> None:
