@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from sabot.schema import literal, struct_fields
 from sql_frontend.templates import filled
+from sql_frontend.types import is_struct
 
 # a word may be cut short
 _TRUE = (*("true"[:n] for n in (1, 2, 3, 4)), "yes", "ye", "y", "on", "1")
@@ -48,7 +49,7 @@ def cast(value: exp.Expression, from_type: str, to_type: str) -> exp.Expression:
         template = _TO_TEXT.get(from_type)
         if from_type.endswith("[]") and not from_type.endswith("[][]"):
             template = _ARRAY
-        elif from_type.startswith("STRUCT(") and not from_type.endswith("]"):
+        elif is_struct(from_type):
             return _row_text(value, from_type)
     elif to_type == "BOOLEAN" and from_type == "VARCHAR":
         template = _BOOLEAN
@@ -90,7 +91,7 @@ def _row_text(value: exp.Expression, type_: str) -> exp.Expression:
 
 def shown_otherwise(type_: str) -> bool:
     """Whether PostgreSQL writes values of a DuckDB type otherwise than DuckDB."""
-    return type_ in _TO_TEXT or type_.endswith("[]") or type_.startswith("STRUCT(")
+    return type_ in _TO_TEXT or type_.endswith("[]") or is_struct(type_)
 
 
 def literal_text(text: str, to_type: str) -> str | None:

@@ -18,6 +18,7 @@ from sql_frontend.pg_library import LIBRARY, LOCALLY_TRUNCATED, RENAMED
 from sql_frontend.series import series
 from sql_frontend.templates import filled
 from sql_frontend.time_formats import number_sql, shown_sql, strftime_format
+from sql_frontend.types import is_map
 
 _NEGATIVE = "negative substring length not allowed"
 TypeOf = Callable[[exp.Expression], str]
@@ -115,7 +116,7 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         return exp.Mul(this=size, expression=exp.Literal.number(8)) if name == "bit_length" else size
     if name == "split_part" and len(args) == 3 and isinstance(args[2], exp.Literal) and args[2].name != "0":
         return function(name, *args, like=call)
-    if name in ("cardinality", "len", "length") and len(args) == 1 and type_of(args[0]).startswith("MAP("):
+    if name in ("cardinality", "len", "length") and len(args) == 1 and is_map(type_of(args[0])):
         return filled("CAST(cardinality(p1) AS BIGINT)", args)
     if name == "date_part" and len(args) == 2 and isinstance(args[0], exp.Literal):
         return part_of(args[0].name.lower(), args[1])

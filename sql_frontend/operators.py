@@ -10,6 +10,7 @@ from planner.numeric import is_decimal
 from sql_frontend.casts import cast, shown_otherwise
 from sql_frontend.origin import Origin
 from sql_frontend.templates import filled
+from sql_frontend.types import is_map
 
 TypeOf = Callable[[exp.Expression], str]
 _TEXT = ("VARCHAR", "STRING_LITERAL", "NULL")
@@ -95,7 +96,7 @@ def subscripted(
     """Return ``value[i]`` and ``value[a:b]``: of an array the first element is 1, and nothing counts from its end."""
     for index in indices:
         kind = type_of(value)
-        if kind.startswith("MAP("):
+        if is_map(kind):
             value = filled("map_extract_value(p1, p2)", [value, index])
             continue
         if not kind.endswith("[]"):

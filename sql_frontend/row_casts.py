@@ -9,6 +9,7 @@ from sqlglot import exp
 from sabot.schema import struct_fields
 from sql_frontend.origin import Origin
 from sql_frontend.templates import filled
+from sql_frontend.types import is_struct
 
 Cast = Callable[[exp.Expression, str, str], exp.Expression]
 
@@ -17,7 +18,7 @@ def by_fields(from_type: str, to_type: str) -> bool:
     """Whether a cast has to go field by field: both are rows, or lists of rows, whose fields are called otherwise."""
     while from_type.endswith("[]") and to_type.endswith("[]"):
         from_type, to_type = from_type[:-2], to_type[:-2]
-    if not (from_type.startswith("STRUCT(") and to_type.startswith("STRUCT(")):
+    if not (is_struct(from_type) and is_struct(to_type)):
         return False
     theirs, ours = struct_fields(from_type), struct_fields(to_type)
     if len(theirs) != len(ours) or _names(theirs) != _names(ours):

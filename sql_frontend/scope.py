@@ -246,6 +246,10 @@ class Scope:
                 return found[0], parts[2:]
             if found:
                 raise self._ambiguous(f"{first}.{name}", node)
+            rows = matching(first, self.columns)
+            if len(rows) == 1 and struct_member(rows[0].type, name) is not None:
+                # unnest(...) AS e: e is a column too, and has fields
+                return rows[0], parts[1:]
             hint = nearest(name, [c.name for c in relation.columns])
             msg = f"column {name!r} of {first!r} does not exist"
             raise self.origin.error(msg, parts[1], hint=hint, sqlstate="42703")

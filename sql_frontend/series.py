@@ -31,6 +31,10 @@ def series(name: str, args: Sequence[exp.Expression], type_of: TypeOf) -> exp.Ex
     is an error.
     """
     types = [type_of(a) for a in args]
+    if len(args) == 3 and types[0].startswith(("TIMESTAMP", "DATE")) and isinstance(args[2], exp.Literal):
+        # a string without a type is an interval here
+        args = [*args[:2], exp.Cast(this=args[2], to=exp.DataType(this=exp.DType.USERDEFINED, kind="INTERVAL"))]
+        types[2] = "INTERVAL"
     zero = "CASE WHEN {0} = 0 THEN CAST(error('step size cannot be zero') AS BIGINT) ELSE {0} END"
     if any(is_decimal(t) for t in types):
         step = zero.format("p3").replace("BIGINT", "DECIMAL(38,10)") if len(args) == 3 else "1"

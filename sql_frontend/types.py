@@ -181,6 +181,16 @@ def _unknown(name: str, span: Span | None, text: str | None) -> SqlError:
     return SqlError(msg, span=span, text=text, hint=nearest(name.strip(), _KNOWN), sqlstate="42704")
 
 
+def is_map(type_: str) -> bool:
+    """Whether a DuckDB type is a MAP, and no list of maps."""
+    return type_.startswith("MAP(") and type_.endswith(")")
+
+
+def is_struct(type_: str) -> bool:
+    """Whether a DuckDB type is a STRUCT, and no list of such."""
+    return type_.startswith("STRUCT(") and type_.endswith(")")
+
+
 def collation_problem(name: str, type_: str) -> tuple[str, str, str] | None:
     """Return why a value of DuckDB type `type_` cannot have the collation `name`: message, hint, SQLSTATE.
 

@@ -43,6 +43,8 @@ def value(con: duckdb.DuckDBPyConnection, expression: str, zone: str = "UTC") ->
         ("MAP {}::MAP(VARCHAR, INTEGER)", {}),
         ("CAST(map() AS MAP(VARCHAR, INT[]))", {}),
         ("'{a={1=2}}'::MAP(VARCHAR, MAP(INT, INT))['a'][1]", 2),
+        ("(ARRAY[MAP {'a': 1}])[1]['a']", 1),
+        ("cardinality(ARRAY[MAP {'a': 1, 'b': 2}])", 1),
         ("map_keys(MAP {'a': 1})", ["a"]),
         ("map_values(MAP {'a': 1})", [1]),
         ("cardinality(MAP {'a': 1, 'b': 2})", 2),
@@ -93,6 +95,7 @@ def test_columns_of_rows_are_cast_by_place(con: duckdb.DuckDBPyConnection) -> No
         ("SELECT * FROM (VALUES (2)) v(x), LATERAL unnest(ARRAY[x]) WITH ORDINALITY", [(2, 2, 1)]),
         ("SELECT * FROM (VALUES (2)) v(x) LEFT JOIN LATERAL generate_series(3, x) s ON true", [(2, None)]),
         ("SELECT * FROM (VALUES (-2)) v(x), LATERAL abs(x) AS a", [(-2, 2)]),
+        ("SELECT e.value, e.key FROM (SELECT MAP {'a': 1} AS m) t, unnest(map_entries(m)) AS e", [(1, "a")]),
     ],
 )
 def test_functions_of_from(con: duckdb.DuckDBPyConnection, query: str, expected: list[tuple[object, ...]]) -> None:
@@ -129,6 +132,10 @@ def test_clocks_that_are_set(con: duckdb.DuckDBPyConnection, expression: str, ex
         (
             "generate_series(DATE '2020-01-01', DATE '2020-01-02', '1 day'::interval - '12:00:00')",
             ["2020-01-01 00", "2020-01-01 12", "2020-01-02 00"],
+        ),
+        (
+            "generate_series(TIMESTAMP '2020-01-01', '2020-01-01 12:00', '1 day -12 hours')",
+            ["2020-01-01 00", "2020-01-01 12"],
         ),
         ("generate_series(TIMESTAMP '2021-01-01', '2021-02-01', '1 month'::interval - '60 days')", []),
         ("range(TIMESTAMP '2020-01-01', '2020-01-03', INTERVAL '1 day')", ["2020-01-01 00", "2020-01-02 00"]),
