@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sabot.errors import Span, SqlError
+from sql_frontend import bulk_values
 from sql_frontend.clauses import options
 from sql_frontend.cursor import Cursor, nearest
 from sql_frontend.parse_alter import parse_alter, parse_pause
@@ -109,6 +110,9 @@ def parse_statement(text: str) -> Statement:
     SqlError
         If it cannot be read, or there is none, or more than one.
     """
+    bulk = bulk_values.read(text, parse_statement)
+    if bulk is not None:
+        return bulk
     pieces = split_statements(text)
     if not pieces:
         msg = "there is no statement"

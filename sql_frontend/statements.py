@@ -210,6 +210,8 @@ class Insert:
     conflict: ConflictUpdate | None = None
     written: str = ""
     """`query` as the user wrote it."""
+    constant: bool = False
+    """It is rows of constants, and surely nothing else."""
 
 
 @dataclass(frozen=True)
