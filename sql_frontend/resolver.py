@@ -32,6 +32,7 @@ from sql_frontend.functions import check_callable, function, part_of, translate
 from sql_frontend.map_tokens import MAP_OF
 from sql_frontend.operators import by_place, concatenated, contains, has_keys, powered, subscripted
 from sql_frontend.origin import Origin
+from sql_frontend.quantified import of_array, quantified
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
 from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
@@ -103,7 +104,7 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.Unnest: ("UNNEST", None),
     exp.Explode: ("UNNEST", None),
     exp.Any: ("ANY", "value = ANY(array) works"),
-    exp.All: ("ALL", "value = ANY(array) works"),
+    exp.All: ("ALL", "value > ALL(array) works"),
 }
 
 
@@ -300,11 +301,10 @@ class Resolver:
             if not node.expressions:
                 raise self.origin.error("IN needs a value in its list", node)
             return exp.In(this=by_place(self(node.this)), expressions=[by_place(self(e)) for e in node.expressions])
-        if isinstance(node, exp.EQ) and isinstance(node.right, exp.Any):
-            return function("list_contains", self._list(node.right.this.unnest(), node.left), self(node.left))
-        if isinstance(node, exp.NEQ) and (every := _all_of(node.right)) is not None:
-            inside = function("list_contains", self._list(every, node.left), self(node.left))
-            return exp.Not(this=exp.paren(inside))
+        if (asked := quantified(node)) is not None:
+            if asked.is_query:
+                raise self.origin.unsupported("a subquery in an expression here", node, hint=_SUBQUERY_HINT)
+            return of_array(asked, self(asked.value), self._list(asked.of, asked.value))
         if self.origin.once and kind in _CLOCKS:
             return function(_CLOCKS[kind], like=node) if _CLOCKS[kind] else filled(_LOCAL_CLOCKS[kind], [])
         if kind in _UNSUPPORTED:
@@ -687,16 +687,6 @@ class Resolver:
 def _of_boolean(node: exp.Expr) -> bool:
     """Whether what stands behind IS is TRUE, FALSE or UNKNOWN."""
     return isinstance(node, exp.Boolean) or (isinstance(node, exp.Literal) and node.name == UNKNOWN)
-
-
-def _all_of(node: exp.Expr) -> exp.Expr | None:
-    """Return the list of ``ALL (list)``."""
-    found: exp.Expr | None = None
-    if isinstance(node, exp.All):
-        found = node.this.unnest()
-    elif isinstance(node, exp.Anonymous) and node.name.lower() == "all" and len(node.expressions) == 1:
-        found = node.expressions[0]
-    return found
 
 
 def _json_path(steps: Sequence[str | int]) -> str:

@@ -13,11 +13,11 @@ from planner.logical import AggCall, Aggregate, Join, JoinKind, LogicalNode, sch
 from sql_frontend import build
 from sql_frontend.dependent import over_rows
 from sql_frontend.origin import Origin
+from sql_frontend.quantified import Quantified, Summary, answer, quantified, row_in, values_of_row
 from sql_frontend.resolver import Resolver
 from sql_frontend.scope import OUTER, Bound, Domain, NeedsDomainError, Pending, Scope, WidenedError
 
 Lower = Callable[[exp.Expr, Scope, Domain | None], Bound]
-_JOIN_HINT = "join with the query in FROM instead"
 
 
 class Subqueries:
@@ -56,13 +56,20 @@ class Subqueries:
             return self._exists(node, resolver.scope)
         if isinstance(node, (exp.Subquery, exp.Select)):
             return self._scalar(node, resolver.scope)
+        asked = quantified(node)
+        if asked is not None and asked.is_query and not asked.is_membership:
+            return self._quantified(asked, resolver)
         membership = _membership(node)
         if membership is None:
             return None
         value, query, negated = membership
-        if isinstance(value, exp.Tuple):
-            raise self.origin.unsupported("a list of columns IN (SELECT ...) but in WHERE", node, hint=_JOIN_HINT)
-        found = self._in(resolver(value), query, resolver.scope)
+        values = values_of_row(value)
+        if values is not None and len(values) > 1:
+            width = len(self.lowered(query, resolver.scope, lambda _: True).columns)
+            self._check_width(query, len(values), width)
+            found = resolver(row_in(values, query))
+        else:
+            found = self._in(resolver(values[0] if values else value), query, resolver.scope)
         return exp.Not(this=found) if negated else found
 
     def semi(self, node: exp.Expr) -> tuple[exp.Expr, list[exp.Expr], bool] | None:
@@ -76,7 +83,7 @@ class Subqueries:
         if membership is None or membership[2] or negated:
             return None
         value = membership[0]
-        return membership[1], value.expressions if isinstance(value, exp.Tuple) else [value], False
+        return membership[1], values_of_row(value) or [value], False
 
     def semi_join(
         self, node: LogicalNode, condition: tuple[exp.Expr, list[exp.Expr], bool], scope: Scope
@@ -84,9 +91,8 @@ class Subqueries:
         """Return the rows of `node` for which the subquery has (or has not) a row."""
         query, values, negated = condition
         bound = self.lowered(query, scope, lambda b: b.empty is None or not b.correlated)
-        if values and len(values) != len(bound.columns):
-            msg = f"the subquery of IN has {len(bound.columns)} columns, compared are {len(values)}"
-            raise self.origin.error(msg, query, sqlstate="42601")
+        if values:
+            self._check_width(query, len(values), len(bound.columns))
         compared = [Resolver(scope, not_in="WHERE")(v) for v in values]
         inner, names = self._own(bound, scope)
         pairs = [(outer, names[f]) for outer, f in bound.correlated]
@@ -95,6 +101,11 @@ class Subqueries:
         pairs += [(v, names[c.field]) for v, c in zip(compared, bound.columns, strict=bool(values)) if values]
         kind = JoinKind.ANTI if negated else JoinKind.SEMI
         return joined(node, inner, pairs, kind, self.origin, _residual(bound, names), null_safe=null_safe)
+
+    def _check_width(self, query: exp.Expr, compared: int, width: int) -> None:
+        if compared != width:
+            msg = f"the subquery of IN has {width} columns, compared are {compared}"
+            raise self.origin.error(msg, query, sqlstate="42601")
 
     def _own(self, bound: Bound, scope: Scope) -> tuple[LogicalNode, dict[str, str]]:
         """Give a subquery's fields names that nothing in the SELECT around it has."""
@@ -147,6 +158,31 @@ class Subqueries:
         counted = Aggregate(inner, _once(keys), (AggCall(count, "count", None, "BIGINT"),))
         self._pend(scope, counted, keys, bound.domain)
         return exp.paren(exp.GT(this=_or_zero(count), expression=exp.Literal.number(0)))
+
+    def _quantified(self, asked: Quantified, resolver: Resolver) -> exp.Expression:
+        """``x > ALL (SELECT ...)`` and the like: the least and the greatest of the rows say it."""
+        if values_of_row(asked.value) is not None:
+            hint = "compare the columns one by one in EXISTS (SELECT ... WHERE ...)"
+            raise self.origin.unsupported("a row compared with ANY or ALL but by equality", asked.value, hint=hint)
+        value, scope = resolver(asked.value), resolver.scope
+        bound = self.lowered(asked.of, scope, _by_equality_or_none)
+        if len(bound.columns) != 1:
+            raise self.origin.error("the subquery of ANY or ALL must have one column", asked.of, sqlstate="42601")
+        inner, names = self._own(bound, scope)
+        number = scope.subqueries - 1
+        member = names[bound.columns[0].field]
+        keys = [(outer, names[f]) for outer, f in bound.correlated]
+        type_ = build.types_by_field(inner)[member]
+        rows, known, low, high = (f"__sub{number}_{what}" for what in ("n", "k", "low", "high"))
+        calls = (
+            AggCall(rows, "count", None, "BIGINT"),
+            AggCall(known, "count", member, "BIGINT"),
+            AggCall(low, "min", member, type_),
+            AggCall(high, "max", member, type_),
+        )
+        self._pend(scope, Aggregate(inner, _once(keys), calls), keys, bound.domain)
+        among = Summary(*(build.column(f) for f in (rows, known, low, high)))
+        return answer(asked, value, among)
 
     def _in(self, value: exp.Expression, query: exp.Expr, scope: Scope) -> exp.Expression:
         """SQL's IN: true, false, or NULL where a NULL might have been it."""
@@ -290,12 +326,7 @@ def _membership(node: exp.Expr) -> tuple[exp.Expr, exp.Expr, bool] | None:
     """Return (value, query, negated) of ``x IN (SELECT ...)``, ``x = ANY (...)``, ``x <> ALL (...)``."""
     if isinstance(node, exp.In) and node.args.get("query") is not None:
         return node.this, node.args["query"].unnest(), False
-    if isinstance(node, exp.EQ) and isinstance(node.right, exp.Any) and _is_query(node.right.this):
-        return node.left, node.right.this.unnest(), False
-    if isinstance(node, exp.NEQ) and isinstance(node.right, exp.All) and _is_query(node.right.this):
-        return node.left, node.right.this.unnest(), True
+    asked = quantified(node)
+    if asked is not None and asked.is_query and asked.is_membership:
+        return asked.value, asked.of, asked.every
     return None
-
-
-def _is_query(node: exp.Expr) -> bool:
-    return isinstance(node.unnest(), exp.Query)

@@ -216,3 +216,63 @@ SELECT DISTINCT unnest([rate, k]) AS x FROM items
 --
 SELECT DISTINCT label, unnest([rate, k]) AS x FROM items ORDER BY x, label LIMIT 5
 """
+
+QUANTIFIED = """
+SELECT label, rate FROM items WHERE rate > ALL (SELECT v FROM events WHERE k = 1)
+--
+SELECT label, rate >= ANY (SELECT v FROM events WHERE k = 1) AS a, rate < ALL (SELECT v FROM events WHERE id > 9) AS b,
+rate <= SOME (SELECT v FROM events) AS c FROM items
+--
+SELECT label, rate = ALL (SELECT v FROM events AS e WHERE e.k = i.k) AS a, rate <> ANY (SELECT v FROM events AS e
+WHERE e.k = i.k) AS b FROM items AS i
+--
+SELECT label, rate >= ALL (SELECT v FROM events AS e WHERE e.id < i.k * 5) AS a, rate < ANY (SELECT v + i.k FROM events
+AS e WHERE e.k <> i.k) AS b FROM items AS i
+--
+SELECT label, NOT rate <= ALL (SELECT v FROM events AS e WHERE e.v IS NOT NULL AND e.k = i.k) AS a FROM items AS i
+--
+SELECT label, rate > (SELECT max(v) FROM events) OR rate < ALL (SELECT v FROM events WHERE v > 99) AS a FROM items
+--
+SELECT k, sum(rate) AS s FROM items GROUP BY k HAVING sum(rate) >= ALL (SELECT v FROM events WHERE v IS NOT NULL)
+--
+SELECT label, rate > ALL ([1, 2]) AS a, rate >= ANY ([k, 2, NULL]) AS b, rate = ALL ([k]) AS c, rate <> ANY ([k, 1]) AS
+d, rate < ALL ([k, NULL, 3]) AS e, rate <= ANY ([k]) AS f FROM items
+--
+SELECT label, rate = ANY ([k, 2]) AS a, rate <> ALL ([k, NULL, 2]) AS b, rate = ANY (l) AS c, rate <> ALL (l) AS d,
+rate > ALL (l) AS e FROM (SELECT *, [k, 3, rate - 1] AS l FROM items) AS t
+--
+SELECT label, k, rate FROM items WHERE (k, rate) NOT IN (SELECT k, v FROM events)
+--
+SELECT label, (k, rate) NOT IN (SELECT k, v FROM events WHERE id > 3) AS out, (k, rate) IN (SELECT k, v FROM events) AS
+b FROM items
+--
+SELECT label FROM items WHERE (k, rate) NOT IN (SELECT k, v FROM events WHERE k IS NOT NULL AND v IS NOT NULL)
+--
+SELECT label FROM items WHERE (k, rate) <> ALL (SELECT k, v FROM events WHERE id < 5) OR (k, rate) = ANY (SELECT v, k
+FROM events)
+--
+SELECT label, (SELECT count(*) FROM events AS e WHERE e.v > ALL (SELECT j.rate FROM items AS j WHERE j.k = i.k)) AS n
+FROM items AS i
+"""
+
+IN_OTHER_WORDS = """
+SELECT label, (rate, weight) NOT IN (SELECT v, f FROM events AS e WHERE e.k = i.k) AS out FROM items AS i
+==
+SELECT label, (SELECT CASE WHEN bool_or(rate = v AND weight = f) THEN false WHEN count(*) FILTER (WHERE (rate = v AND
+weight = f) IS NULL) > 0 THEN NULL ELSE true END FROM events AS e WHERE e.k = i.k) AS out FROM items AS i
+--
+SELECT label FROM items AS i WHERE (k, rate) IN (SELECT e.k, max(e.v) FROM events AS e WHERE e.id > i.k GROUP BY e.k)
+==
+SELECT label FROM items AS i WHERE rate = (SELECT max(e.v) FROM events AS e WHERE e.id > i.k AND e.k = i.k)
+--
+SELECT label, (k, rate) IN (SELECT e.k, max(e.v) FROM events AS e WHERE e.k <> i.rate GROUP BY e.k) AS a FROM items AS i
+==
+SELECT label, (SELECT CASE WHEN bool_or(i.k = t.k AND i.rate = t.v) THEN true WHEN count(*) FILTER (WHERE (i.k = t.k AND
+i.rate = t.v) IS NULL) > 0 THEN NULL ELSE false END FROM (SELECT e.k, max(e.v) AS v FROM events AS e WHERE e.k <> i.rate
+GROUP BY e.k) AS t) AS a FROM items AS i
+--
+SELECT label, 3 > ALL (CASE WHEN k > 1 THEN [k, 2] END) AS a, 2 = ANY (CASE WHEN k > 1 THEN [k, 2] END) AS b FROM items
+==
+SELECT label, CASE WHEN k > 1 THEN 3 > k END AS a, CASE WHEN k > 1 THEN true END AS b FROM items
+"""
+"""What DuckDB does not have, or means otherwise, and the same in its words."""

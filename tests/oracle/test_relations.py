@@ -32,6 +32,7 @@ QUERIES = [
         dependent_queries.SETS,
         dependent_queries.LEVELS,
         dependent_queries.JOINS,
+        dependent_queries.QUANTIFIED,
     )
     for sql in relation_queries.listed(text)
 ]
@@ -52,7 +53,17 @@ def plan(sql: str, parallelism: int) -> PlannedJob:
 @pytest.mark.parametrize("number", range(len(QUERIES)))
 def test_a_view_of_whole_rows_is_the_batch_answer_at_every_barrier(number: int) -> None:
     sql = QUERIES[number]
-    for parallelism in (1, (2, 4, 7)[number % 3]):
+    compare(sql, sql, (1, (2, 4, 7)[number % 3]))
+
+
+@pytest.mark.parametrize("both", relation_queries.listed(dependent_queries.IN_OTHER_WORDS))
+def test_a_view_is_what_duckdb_says_in_other_words(both: str) -> None:
+    sql, in_duckdb = both.split(" == ")
+    compare(sql, in_duckdb, (1, 2, 4, 7))
+
+
+def compare(sql: str, in_duckdb: str, parallelisms: tuple[int, ...]) -> None:
+    for parallelism in parallelisms:
         rng = random.Random(f"{sql}{parallelism}")
         numbers = iter(range(10_000))
         events = History(rng, arrow_schema(EVENTS), lambda: event(rng, next(numbers)), weighted=False)  # noqa: B023
@@ -67,7 +78,9 @@ def test_a_view_of_whole_rows_is_the_batch_answer_at_every_barrier(number: int) 
                     runner.feed(relation, batch.slice(0, half))
                     runner.feed(relation, batch.slice(half))
                 shown = runner.barrier()
-                wanted = batch_answer(f"SELECT * FROM ({sql})", {"events": events.table(), "items": items.table()})
+                wanted = batch_answer(
+                    f"SELECT * FROM ({in_duckdb})", {"events": events.table(), "items": items.table()}
+                )
                 assert shown == wanted, (sql, parallelism, shown - wanted, wanted - shown)
         finally:
             runner.close()
