@@ -45,6 +45,7 @@ from planner.task_spec import (
     SortKey,
     SourceOp,
     SqlOp,
+    TableSinkOp,
     TemporalFilterOp,
     TemporalJoinOp,
     TopNOp,
@@ -209,6 +210,8 @@ def _subject(node: StreamNode) -> str:
             return f" {path}" if path else " (pickled)"
         case LogSourceOp(relation=relation, changelog=changelog) if changelog is not None:
             return f" changelog of {relation}"
+        case TableSinkOp(relation=relation, table=table):
+            return f" {relation} (table {table})"
         case LogSourceOp(relation=relation) | MaterializeOp(relation=relation):
             return f" {relation}"
         case _:

@@ -28,6 +28,7 @@ from planner.task_spec import (
     SinkOp,
     SourceOp,
     SqlOp,
+    TableSinkOp,
     TaskSpec,
     TemporalFilterOp,
     TemporalJoinOp,
@@ -76,7 +77,7 @@ def output_schema(op: Operator, inputs: list[pa.Schema]) -> pa.Schema:
             return _weighted(op.columns, op.retracts)
         case CloseFilterOp() | CloseOverOp() | CloseRecomputeOp() | CloseSessionsOp() | BestRowsOp():
             return columns_schema(op.columns)
-        case MaterializeOp() | SinkOp():
+        case MaterializeOp() | TableSinkOp() | SinkOp():
             return pa.schema([])
 
 

@@ -61,6 +61,7 @@ class OperatorType(enum.Enum):
     CLOSE_SESSIONS = "close_sessions"
     UPSERT = "upsert"
     LATE = "late"
+    TABLE_SINK = "table_sink"
 
 
 _MAY_REWRITE_KEYS = (

@@ -14,7 +14,7 @@ from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, Opera
 from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, Scan, schema_of
 from planner.optimizer import optimize
 from planner.state_marks import unbounded_notice
-from planner.stream_node import SinkTarget, StreamNode, view_operator
+from planner.stream_node import SinkTarget, StreamNode, TableTarget, table_sink, view_operator
 from planner.streaming_plan import StreamPlanner
 from planner.task_spec import (
     EdgeOutput,
@@ -31,7 +31,7 @@ from sabot.errors import PlanError
 from sabot.ids import ROW_WATERMARK, JobId, OperatorId, TaskId
 from sabot.schema import Schema
 
-__all__ = ["PlannedJob", "SinkTarget", "plan_sink", "plan_view"]
+__all__ = ["PlannedJob", "SinkTarget", "TableTarget", "plan_sink", "plan_view"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def plan_sink(
     query: Query,
     *,
     job_id: JobId,
-    sink: SinkTarget,
+    sink: SinkTarget | TableTarget,
     parallelism: int,
     max_parallelism: int = DEFAULT_MAX_PARALLELISM,
     state_ttl_us: int | None = None,
@@ -139,13 +139,15 @@ class _Job:
             self._logical, parallelism=parallelism, watermarks=on_close or judged, ttl_us=state_ttl_us
         )
 
-    def finish(self, relation: str, sink: SinkTarget | None) -> PlannedJob:
+    def finish(self, relation: str, sink: SinkTarget | TableTarget | None) -> PlannedJob:
         rows = self._planner.plan_root(self._logical)
         if self._close is not None:
             rows = self._planner.hold_back(rows, self._close)
             rows = self._planner.project(rows, self._fields)
         if sink is None:
             end = view_operator(rows, relation, forgiving=self._forgiving)
+        elif isinstance(sink, TableTarget):
+            end = table_sink(rows, sink, forgiving=self._forgiving)
         else:
             end = self._planner.sink(rows, sink)
         operators = number(end)

@@ -21,6 +21,7 @@ from planner.task_spec import (
     RecomputeOp,
     SinkOp,
     SourceOp,
+    TableSinkOp,
     TemporalFilterOp,
     TemporalJoinOp,
     TopNOp,
@@ -129,7 +130,7 @@ def _mark(
             return _grown("by affected keys", "all rows", endless, tables)
         case TopNOp(limit=limit) | BestRowsOp(limit=limit):
             return _grown("incrementally", f"the best {limit} rows of each key", endless, tables)
-        case MaterializeOp() | SinkOp() | PythonOp():
+        case MaterializeOp() | TableSinkOp() | SinkOp() | PythonOp():
             return None
         case _:
             return None

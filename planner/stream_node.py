@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.carried import StreamKey
 from planner.changelog import Changelog, Monotone
 from planner.distribution import Distribution, Single
 from planner.render import motion_type
-from planner.task_spec import Columns, ColumnSpec, MaterializeOp, Operator, SinkOp
+from planner.task_spec import Columns, ColumnSpec, MaterializeOp, Operator, SinkOp, TableSinkOp
 from sabot.ids import WEIGHT
 from sabot.schema import Schema
 
@@ -61,6 +61,15 @@ class SinkTarget:
     format: str | None = None
 
 
+@dataclass(frozen=True)
+class TableTarget:
+    """The table that a sink writes into. `rereads`: an attempt of its job gives all rows again."""
+
+    relation: str
+    table: str
+    rereads: bool = True
+
+
 SINGLE_TASK_CONNECTORS = ("file", "print")
 """Sinks whose output is one thing: written by one task."""
 ORDERLESS_CONNECTORS = ("blackhole",)
@@ -86,6 +95,28 @@ def sink_op(node: StreamNode, target: SinkTarget) -> SinkOp:
     """Return what writes the rows of `node` to `target`."""
     columns = column_specs(node.schema)
     return SinkOp(target.relation, target.connector, dict(target.options), target.format, columns, node.retracting)
+
+
+def table_sink(node: StreamNode, target: TableTarget, *, forgiving: bool = False) -> StreamNode:
+    """Return the operator that writes the rows of `node` into a table."""
+    op = TableSinkOp(
+        target.relation,
+        target.table,
+        column_specs(node.schema),
+        node.retracting,
+        target.rereads,
+        forgiving and node.retracting,
+    )
+    return replace(
+        node,
+        op=op,
+        inputs=(StreamInput(node, Single()),),
+        distribution=Single(),
+        parallelism=1,
+        pinned=True,
+        stateful=True,
+        monotone=None,
+    )
 
 
 def view_operator(node: StreamNode, relation: str, *, forgiving: bool = False) -> StreamNode:

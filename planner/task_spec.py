@@ -407,6 +407,21 @@ class SinkOp(msgspec.Struct, frozen=True, tag="sink"):
     weighted: bool
 
 
+class TableSinkOp(msgspec.Struct, frozen=True, tag="table_sink"):
+    """Writes the rows of sink `relation` into `table` of the daemon's store. Runs only on the daemon's own agent.
+
+    `columns` are some of the table's, its key's among them; `weighted` rows are taken back by that key. With `rereads`
+    an attempt gives all rows again, so that what another wrote before it can be compared. `forgiving` as of a view.
+    """
+
+    relation: str
+    table: str
+    columns: Columns
+    weighted: bool
+    rereads: bool = True
+    forgiving: bool = False
+
+
 Operator: TypeAlias = (
     SourceOp
     | LogSourceOp
@@ -428,6 +443,7 @@ Operator: TypeAlias = (
     | UpsertOp
     | PythonOp
     | MaterializeOp
+    | TableSinkOp
     | SinkOp
 )
 

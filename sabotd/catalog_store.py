@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from planner.logical import Relation, RelationKind
@@ -35,6 +35,8 @@ class CatalogObject:
     """Made by CREATE JOB: a view or a sink, by how its graph ends."""
     notices: tuple[str, ...] = ()
     """What whoever makes it should know."""
+    writes: str | None = None
+    """The table that a sink writes into."""
 
 
 class CatalogStore:
@@ -65,14 +67,49 @@ class CatalogStore:
             return list(self._objects.values())
 
     def dependents(self, name: str) -> list[CatalogObject]:
-        """Return what was made from `name`, directly or not, in the order of creation."""
+        """Return what was made from `name` or writes into it, directly or not, in the order of creation."""
         found = {name}
         out = []
         for obj in self.all():
-            if obj.reads & found:
+            if obj.reads & found or obj.writes in found:
                 found.add(obj.name)
                 out.append(obj)
         return out
+
+    def upstream(self, names: Collection[str], *, through_tables: bool = True) -> list[CatalogObject]:
+        """Return `names` and what their rows come from, directly or not; `through_tables`: by way of sinks too."""
+        writers: dict[str, list[str]] = {}
+        for obj in self.all():
+            if obj.writes is not None and through_tables:
+                writers.setdefault(obj.writes, []).append(obj.name)
+        found: dict[str, CatalogObject] = {}
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            known = self.get(name)
+            if known is not None and name not in found:
+                found[name] = known
+                pending += [*known.reads, *writers.get(name, [])]
+        return list(found.values())
+
+    def levels(self, objects: Sequence[CatalogObject]) -> list[list[CatalogObject]]:
+        """Return `objects` in groups: what comes from others, by way of sinks into tables too, after them."""
+        depth: dict[str, int] = {}
+        writers: dict[str, list[str]] = {}
+        for obj in self.all():
+            if obj.writes is not None:
+                writers.setdefault(obj.writes, []).append(obj.name)
+
+        def measure(name: str) -> int:
+            known = self.get(name)
+            if name not in depth and known is not None:
+                depth[name] = 1 + max((measure(n) for n in (*known.reads, *writers.get(name, ()))), default=0)
+            return depth.get(name, 0)
+
+        out: dict[int, list[CatalogObject]] = {}
+        for obj in objects:
+            out.setdefault(measure(obj.name), []).append(obj)
+        return [out[level] for level in sorted(out)]
 
     # -- sql_frontend.catalog.Catalog
 

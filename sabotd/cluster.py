@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import duckdb
 import psutil
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint
@@ -19,7 +20,7 @@ from sabot import __version__
 from sabot.errors import ClientError, ConfigError, JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.agent.runtime import AgentRuntime
-from sabotd.catalog_store import CatalogStore
+from sabotd.catalog_store import CatalogObject, CatalogStore
 from sabotd.config import Config
 from sabotd.control.agents import Agent, AgentSettings, ChildAgents, LocalAgent
 from sabotd.control.coordinator import Coordinator
@@ -41,6 +42,8 @@ log = logging.getLogger("sabot.cluster")
 
 OWN_AGENT = "sabotd"
 _CALL_BACK_S = 5.0
+_SETTLE_S = 0.5
+"""How often it is looked whether a sink into a table can go on."""
 _SOCKET_FOLDER = re.compile(r"[\w/.~-]{1,80}", re.ASCII)
 """Sockets have a length limit of about a hundred characters, and stand in addresses; a data folder may be anything."""
 
@@ -147,6 +150,8 @@ class Cluster:
         self._count = count
         self._opened = threading.Event()
         self._closing = False
+        self._stopping = threading.Event()
+        self._settling = threading.Thread(target=self._settle_sinks, name="settle sinks", daemon=True)
 
     def start(self) -> None:
         """Start agents, resume what a dead daemon left, redeploy the jobs."""
@@ -167,6 +172,7 @@ class Cluster:
         self.store.release_logs()
         self._runtime.sweep()
         self._opened.set()
+        self._settling.start()
 
     def _go_on(self) -> None:
         """Have every job run that is to; what a dead daemon had begun has been finished by now."""
@@ -243,6 +249,7 @@ class Cluster:
     def _restore(self) -> None:
         rows = self._tables.all_objects()
         self.store.drop_unknown_tables([r.name for r in rows if r.kind in ("table", "materialized view")])
+        self.store.sinks.forget_unknown([r.name for r in rows if r.kind == "sink"])
         paused = self._tables.paused_jobs()
         for row in rows:
             try:
@@ -286,6 +293,7 @@ class Cluster:
         notice no more of it than of a kill. An orderly end would be told to their peers as the end of the job.
         """
         self._closing = True
+        self._stopping.set()
         self._opened.set()
         left = False
         try:
@@ -293,6 +301,8 @@ class Cluster:
         except SabotError as error:  # an agent that hangs is killed below
             log.warning("an agent does not answer: %s", error.message)
         self._recovery.stop()
+        if self._settling.is_alive():
+            self._settling.join()
         self.coordinator.stop()
         self._workflows.stop()
         self._children.stop(timeout_s)
@@ -355,15 +365,35 @@ class Cluster:
         JobError
             A job that it waits for has failed.
         """
-        levels: dict[str, int] = {}
-        by_level: dict[int, list[str]] = {}
-        for obj in self.catalog.all():
-            levels[obj.name] = 1 + max((levels.get(r, 0) for r in obj.reads), default=0)
-            if obj.job_id is not None:
-                by_level.setdefault(levels[obj.name], []).append(obj.job_id)
-        for level in sorted(by_level):
-            self.coordinator.fences.await_all(by_level[level], cancelled)
+        self._flush(self.catalog.all(), cancelled)
         return [j.spec.job_id for j in self.coordinator.jobs() if j.phase == "PAUSED"]
+
+    def _flush(self, objects: Sequence[CatalogObject], cancelled: threading.Event) -> None:
+        """Fence the jobs of `objects`, and have the sinks among them settle that have now been given everything."""
+        waiting = self.store.sinks.waiting()
+        for level in self.catalog.levels(objects):
+            self.coordinator.fences.await_all([o.job_id for o in level if o.job_id is not None], cancelled)
+            for obj in level:
+                sink = waiting.get(obj.name)
+                if sink is not None and not self._is_held_up(obj):
+                    sink.settle()
+
+    def _is_held_up(self, sink: CatalogObject) -> bool:
+        """Whether a job that `sink` gets rows from has not been waited for."""
+        upstream = {o.job_id for o in self.catalog.upstream([sink.name])}
+        return any(j.phase == "PAUSED" for j in self.coordinator.jobs() if j.spec.job_id in upstream)
+
+    def _settle_sinks(self) -> None:
+        """Let sinks into tables go on once they are where they were before a restart, or the loss of an agent."""
+        self._opened.wait()
+        while not self._closing:
+            if not self.store.sinks.waits.wait(_SETTLE_S):
+                continue
+            try:
+                self._flush(self.catalog.upstream(list(self.store.sinks.waiting())), self._stopping)
+            except (SabotError, duckdb.Error) as error:
+                log.warning("sinks into tables go on later: %s", error)
+            self._stopping.wait(_SETTLE_S if self.store.sinks.waiting() else 0)
 
 
 def _end_at_once() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from planner.logical import Query, Relation, RelationKind, schema_of
-from planner.plan import PlannedJob, SinkTarget, plan_sink, plan_view
+from planner.plan import PlannedJob, SinkTarget, TableTarget, plan_sink, plan_view
 from planner.task_spec import ColumnSpec, SinkOp, SourceOp
 from sabot.errors import Span, SqlError
 from sabot.ids import JobId
@@ -24,6 +24,8 @@ from sabotd.operators.scalar_function import compiled
 from sabotd.select_guard import check_select, relations_of
 from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
+from sabotd.table_targets import check_fits, rereads, target_columns, target_table
+from sql_frontend.assign import assigned_to
 from sql_frontend.binder import bind_function, bind_query, bind_source, bind_table
 from sql_frontend.catalog import FunctionDefinition, ViewDefinition
 from sql_frontend.duck import functions as duckdb_functions
@@ -232,6 +234,8 @@ class Definitions:
             assert statement.query is not None
             assert statement.query_span is not None
             query = self._bind(statement.query, statement.query_span, statement, recording)
+        if statement.into is not None:
+            return self._table_sink(statement, statement.into, query, recording, settings)
         job_id = JobId(f"sink:{statement.name}")
         options = _plain_options(statement.options, statement.format)
         encode = statement.format.encode if statement.format else None
@@ -260,6 +264,42 @@ class Definitions:
             job_id,
             planned,
             notices=query.notices + planned.notices,
+        )
+
+    def _table_sink(
+        self, statement: CreateSink, into: str, query: Query, recording: RecordingCatalog, settings: Settings
+    ) -> CatalogObject:
+        """Plan a sink that writes into table `into`."""
+        table = target_table(self.catalog, statement, into, recording.found)
+        span = statement.query_span or statement.into_span or statement.span
+        query = assigned_to(query, target_columns(table, statement), statement.text, span)
+        options = dict(statement.options)
+        with _placed(statement.text, dict(statement.option_spans)):
+            ttl_us = _state_ttl(options)
+            if options:
+                msg = f"option {min(options)!r} is not known to a sink into a table"
+                raise SqlError(msg, hint="its option is state_ttl = '1 day'", sqlstate="HV00D")
+        job_id = JobId(f"sink:{statement.name}")
+        planned = plan_sink(
+            query,
+            job_id=job_id,
+            sink=TableTarget(statement.name, into, rereads=rereads(self.catalog, recording.found)),
+            parallelism=settings.parallelism,
+            max_parallelism=settings.max_parallelism,
+            state_ttl_us=ttl_us,
+        )
+        check_fits(table, planned.output, statement)
+        return CatalogObject(
+            statement.name,
+            "sink",
+            statement.text,
+            None,
+            planned.output.schema,
+            frozenset(recording.found),
+            job_id,
+            planned,
+            notices=query.notices + planned.notices,
+            writes=into,
         )
 
     def _function(self, statement: CreateFunction) -> CatalogObject:
@@ -366,6 +406,8 @@ class Definitions:
                     )
                 case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
                     self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only, keep=keep)
+                case CreateSink() if obj.writes is not None:
+                    self.store.sinks.make(obj.name, obj.columns, keep=keep)
                 case CreateFunction():
                     assert isinstance(obj.relation, FunctionDefinition)
                     spec = obj.relation.spec if obj.relation.language == "python" else None
@@ -405,6 +447,8 @@ class Definitions:
                 self.store.drop(obj.name)
             case "view":
                 self.store.drop_plain_view(obj.name)
+            case "sink" if obj.writes is not None:
+                self.store.sinks.forget(obj.name)
             case "function":
                 assert isinstance(obj.relation, FunctionDefinition)
                 spec = obj.relation.spec if obj.relation.language == "python" else None

@@ -90,7 +90,7 @@ class SqlSession:
                     raise SqlError(msg, hint=hint, sqlstate="0A000", text=sql)
                 was_there = self._cluster.catalog.get(statement.name) is not None
                 notices = self._cluster.definitions.create(statement, self.settings)
-                if isinstance(statement, CreateView) and statement.materialized and not was_there:
+                if _fills(statement) and not was_there:
                     self._await_filling(statement)
                 return Done(_created(statement), notices=notices)
             case Drop():
@@ -144,13 +144,16 @@ class SqlSession:
         if self.settings.implicit_flush:
             self._cluster.flush(self._cancelled)
 
-    def _await_filling(self, statement: CreateView) -> None:
-        """Wait for a new view's rows, if the session wants that; a cancelled CREATE leaves nothing behind."""
+    def _await_filling(self, statement: CreateStatement) -> None:
+        """Wait for a new view's rows, if the session wants that; a cancelled CREATE leaves nothing behind.
+
+        So with a new sink into a table, but that what it has written by then stays.
+        """
         try:
             self._flush_implicitly()
         except SabotError:
             if self._cancelled.is_set():
-                kind = "materialized view"
+                kind = "materialized view" if isinstance(statement, CreateView) else "sink"
                 drop = Drop(kind, (statement.name,), True, False, statement.text, statement.span)
                 self._cluster.definitions.drop(drop)
             raise
@@ -304,6 +307,13 @@ class SqlSession:
         if self._transaction is not None:
             self._transaction.end(commit=True, text="")
             self._transaction = None
+
+
+def _fills(statement: CreateStatement) -> bool:
+    """Whether a statement makes what first has to be given the rows that are there."""
+    if isinstance(statement, CreateSink):
+        return statement.into is not None
+    return isinstance(statement, CreateView) and statement.materialized
 
 
 def _created(statement: CreateStatement) -> str:

@@ -213,7 +213,8 @@ def _table_ddl(cur: Cursor, name: str, listed: ColumnList) -> str:
             item += f" DEFAULT {_default(cur, *column.default)}"
         items.append(item)
     if listed.primary_key:
-        items.append(f"PRIMARY KEY ({', '.join(quote(k) for k in listed.primary_key)})")
+        # sinks may write a row without a key (a maximum of nothing); INSERT and UPDATE refuse it
+        items.append(f"UNIQUE ({', '.join(quote(k) for k in listed.primary_key)})")
     return f"CREATE TABLE {quote(name)} ({', '.join(items)})"
 
 
@@ -257,20 +258,48 @@ def _sink(cur: Cursor, span: Span) -> CreateSink:
     query: str | None = None
     query_span: Span | None = None
     on_close = False
+    into: str | None = None
+    columns: tuple[str, ...] = ()
+    into_span: Span | None = None
+    if cur.accept("INTO"):
+        into_span = cur.here()
+        into = cur.relation_name("the table's name")
+        columns = names_in_parentheses(cur, "a column name") if cur.at_symbol("(") else ()
     if cur.accept("FROM"):
         source = cur.relation_name("the name of what to write")
     elif cur.accept("AS"):
         query, query_span, on_close = query_text(cur, before_with=True)
     else:
         raise cur.unexpected("FROM view or AS query")
-    if not cur.at_words("WITH"):
+    if into is None and not cur.at_words("WITH"):
         raise cur.unexpected("WITH (connector = ...)")
-    cur.expect("WITH")
-    pairs, spans = options(cur)
-    _need_connector(cur, pairs)
-    format_ = format_clause(cur, SINK_FORMATS) if cur.accept("FORMAT") else None
+    pairs: _Options = ()
+    spans: _Spans = ()
+    if cur.accept("WITH"):
+        pairs, spans = options(cur)
+    format_: FormatClause | None = None
+    if into is None:
+        _need_connector(cur, pairs)
+        format_ = format_clause(cur, SINK_FORMATS) if cur.accept("FORMAT") else None
+    elif (at := next((at for key, at in spans if key == "connector"), None)) is not None:
+        raise cur.error("a sink into a table has no connector", span=at, hint="leave out INTO, or the connector")
     cur.finish()
-    return CreateSink(name, source, query, query_span, on_close, pairs, format_, exists, cur.text, span, spans)
+    return CreateSink(
+        name,
+        source,
+        query,
+        query_span,
+        on_close,
+        pairs,
+        format_,
+        exists,
+        cur.text,
+        span,
+        spans,
+        into,
+        columns,
+        into_span,
+    )
 
 
 def _job(cur: Cursor, span: Span) -> CreateJob:

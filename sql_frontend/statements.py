@@ -84,7 +84,7 @@ class CreateView:
 
 @dataclass(frozen=True)
 class CreateSink:
-    """CREATE SINK ... FROM relation | AS query."""
+    """CREATE SINK ... [INTO table [(column, ...)]] FROM relation | AS query; `into` has no connector."""
 
     name: str
     from_relation: str | None
@@ -97,6 +97,9 @@ class CreateSink:
     text: str
     span: Span
     option_spans: tuple[tuple[str, Span], ...] = ()
+    into: str | None = None
+    into_columns: tuple[str, ...] = ()
+    into_span: Span | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ class PinnedOperators(Protocol):
         """Make the operator that keeps a view."""
         ...
 
+    def table_sink(self, op: spec.TableSinkOp) -> Operator:
+        """Make the operator that writes a sink's rows into a table."""
+        ...
+
     def epoch_on_disk(self, op: spec.MaterializeOp) -> int | None:
         """Return the epoch of the rows that a killed process left; None if it left none."""
         ...
@@ -487,6 +491,8 @@ class AgentRuntime:
             case spec.MaterializeOp():
                 resume = keeper is not None and keeper.resumes
                 return self._pinned_here(task).materialize(op, keep=keeper is not None, resume=resume)
+            case spec.TableSinkOp():
+                return self._pinned_here(task).table_sink(op)
             case _:
                 return make_operator(op, db, list(schemas))
 

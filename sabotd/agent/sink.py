@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import pyarrow as pa
 
 from cython_shuffle.frames import Barrier
 from sabotd.connectors.base import SinkWriter
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """An operator that may have to wait for what is outside of its job."""
+
+    @property
+    def condition(self) -> str:
+        """What it waits for, in one line; '' when all is well; from any thread."""
+        ...
 
 
 class SinkOperator:

@@ -26,7 +26,7 @@ from sabotd.agent.messages import (
     SourcePassed,
     TaskStanding,
 )
-from sabotd.agent.sink import SinkOperator
+from sabotd.agent.sink import Conditioned, SinkOperator
 from sabotd.agent.source import SourceDriver
 from sabotd.connectors.base import Position
 from sabotd.operators.base import Operator
@@ -183,7 +183,7 @@ class Task:
     @property
     def conditions(self) -> list[str]:
         """What the task's sources and sinks wait for."""
-        states = [op.condition for op in self._operators if isinstance(op, SinkOperator)]
+        states = [op.condition for op in self._operators if isinstance(op, Conditioned)]
         return [s for s in [*states, *(s.status().state for s in self._sources)] if s]
 
     def _wake(self) -> None:

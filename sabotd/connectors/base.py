@@ -135,7 +135,7 @@ class SinkWriter(Protocol):
 class Connector(Protocol):
     """A module-level object ``CONNECTOR`` per connector module, found through ``sabotd.connectors.registry``.
 
-    Subclass it to inherit the defaults of `validate`, `default_schema` and `is_finite`.
+    Subclass it to inherit the defaults of `validate`, `default_schema`, `is_finite` and `rereads`.
     """
 
     name: str
@@ -166,6 +166,10 @@ class Connector(Protocol):
     def is_finite(self, options: Mapping[str, str]) -> bool:
         """Whether a source with these options ends by itself."""
         return False
+
+    def rereads(self, options: Mapping[str, str]) -> bool:
+        """Whether a source with these options gives what it has given once more, when it is read anew."""
+        return True
 
     def open_source(self, op: SourceOp, index: int, parallelism: int) -> SourceReader:
         """Open the reader of source task `index` of `parallelism`."""

@@ -295,6 +295,9 @@ class DatagenConnector(Connector):
     def is_finite(self, options: Mapping[str, str]) -> bool:
         return "rows" in options or any(name.startswith("fields.") and name.endswith(".end") for name in options)
 
+    def rereads(self, options: Mapping[str, str]) -> bool:
+        return self.is_finite(options)  # one without end takes as long again to come as far
+
     def open_source(self, op: SourceOp, index: int, parallelism: int) -> DatagenReader:
         return DatagenReader(op, index, parallelism)
 

@@ -83,6 +83,9 @@ class KafkaConnector(Connector):
     def is_finite(self, options: Mapping[str, str]) -> bool:
         return options.get("scan.bounded.mode", "unbounded") != "unbounded"
 
+    def rereads(self, options: Mapping[str, str]) -> bool:
+        return _startup(options) != LATEST
+
     def open_source(self, op: SourceOp, index: int, parallelism: int) -> KafkaReader:
         return KafkaReader(op, index, parallelism, startup=_startup(op.options), bounded=self.is_finite(op.options))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from planner.task_spec import SinkOp, SourceOp
@@ -50,6 +51,9 @@ class MqttConnector(Connector):
         topic_filters(op.options)
         check_include(op, INCLUDE_TYPES)
         RecordAssembler(op)
+
+    def rereads(self, options: Mapping[str, str]) -> bool:
+        return False  # the broker forgets what it has handed over
 
     def open_source(self, op: SourceOp, index: int, parallelism: int) -> MqttReader:
         return MqttReader(op, index, parallelism)

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from cython_shuffle.transport import UNIX
 from planner.placement import AgentSlots, place_tasks, slots_used
-from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TaskSpec, TemporalFilterOp
+from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TableSinkOp, TaskSpec, TemporalFilterOp
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
 from sabotd.control.actions import ForgottenAttemptError
@@ -312,7 +312,7 @@ class Coordinator:
             job.shuffles.reinitialize(generation)
             job.shuffles.set_task_locations(placement, locations)
             used = [a for a in agents if a.agent_id in set(placement.values())]
-            job.shuffles.hold = self._hold_terms(used)
+            job.shuffles.hold = None if _writes_a_table(job.spec) else self._hold_terms(used)
         self._tables.place(job_id, generation, placement)
         return placement
 
@@ -633,6 +633,11 @@ class Coordinator:
 
 _NUDGE = msg.SourceDirty("", -1, "")
 """Wakes the coordinator's thread to look at its timers."""
+
+
+def _writes_a_table(spec: JobSpec) -> bool:
+    """Whether a sink of the job writes into a table: it compares what it wrote rather than go on where it was."""
+    return any(isinstance(node.op, TableSinkOp) for task in spec.tasks for node in task.nodes)
 
 
 def _is_of(state: JobState | None, generation: int) -> TypeGuard[JobState]:

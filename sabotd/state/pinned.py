@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from cython_shuffle.frames import Barrier
 from planner.job_columns import columns_schema
-from planner.task_spec import LogSourceOp, MaterializeOp
+from planner.task_spec import LogSourceOp, MaterializeOp, TableSinkOp
 from sabot.ids import WEIGHT
 from sabotd.agent.places import SourcePlace
 from sabotd.connectors.base import Position, SourceBatch, SourceStatus
 from sabotd.state.changelog import Changelog
 from sabotd.state.duckdb_state import as_job_error
 from sabotd.state.store import Store, Subscription
+from sabotd.state.table_sinks import TableSink
 
 
 class MaterializeOperator:
@@ -160,6 +161,10 @@ class StorePinned:
         if not resume:
             self._store.renew(op.relation, durable=keep)
         return MaterializeOperator(op, self._store)
+
+    def table_sink(self, op: TableSinkOp) -> TableSink:
+        """Make the operator that writes into a table."""
+        return self._store.sinks.open(op, self._store.relation(op.table))
 
     def epoch_on_disk(self, op: MaterializeOp) -> int | None:
         """Return the epoch of the rows that a killed process left; None if it left none."""

@@ -27,6 +27,7 @@ from sabotd.state.forgiving import forgiven
 from sabotd.state.log_ends import LogEnds
 from sabotd.state.relation import StoredRelation, conform, transaction
 from sabotd.state.stream_log import LogCursor, StreamLog
+from sabotd.state.table_sinks import TableSinks
 from sabotd.state.table_writes import OnConflict, Written
 from sql_frontend.pg_functions import macros
 from sql_frontend.select_text import for_duckdb
@@ -94,6 +95,8 @@ class Store:
         ):
             self._db.execute(statement)
         self._log_ends = LogEnds(self._db, data_dir / "logs")
+        self.sinks = TableSinks(self._db)
+        """What sinks into tables keep."""
 
     # -- relations
 

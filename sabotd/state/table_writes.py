@@ -55,30 +55,47 @@ def insert(
         con.execute(f"CREATE OR REPLACE TEMP TABLE __taken AS SELECT * FROM {relation.path} LIMIT 0")
         con.register("__new_rows", rows)
         try:
-            with _written(relation):
-                defaults = [(c, d) for c, d in _defaults(relation).items() if c not in columns]
+            with written(relation):
                 values = [
                     assigned(c, rows.schema.field(c).type, relation.arrow.field(c).type, types[c]) for c in columns
                 ]
-                items = ", ".join([*values, *(d for _, d in defaults)])
-                targets = ", ".join(quote(c) for c in [*columns, *(c for c, _ in defaults)])
-                con.execute(f"INSERT INTO __taken ({targets}) SELECT {items} FROM __new_rows")
+                fill_taken(relation, columns, "__new_rows", values)
+                _refuse_null_keys(relation)
                 removed = []
                 if conflict is not None:
                     removed = _change_present(relation, conflict)
                 elif relation.primary_key:
-                    removed = _resolve(relation, on_conflict or relation.on_conflict)
+                    removed = resolve(relation, on_conflict or relation.on_conflict)
                 con.execute(f"INSERT INTO {relation.path} SELECT * FROM __taken")
-                return _finish(relation, removed, "__taken", returning, None if ignores else len(rows))
+                return finish(relation, removed, "__taken", returning, None if ignores else len(rows))
         finally:
             con.unregister("__new_rows")
 
 
-def _resolve(relation: StoredRelation, on_conflict: str) -> list[pa.RecordBatch]:
-    """Leave one row of each key in ``__taken``, take away the rows that these replace; return those."""
+def fill_taken(relation: StoredRelation, columns: Sequence[str], source: str, values: Sequence[str] = ()) -> None:
+    """Put the `columns` of `source`, by `values` where given, into ``__taken``; others get their defaults."""
+    defaults = [(c, d) for c, d in _defaults(relation).items() if c not in columns]
+    items = ", ".join([*(values or map(quote, columns)), *(d for _, d in defaults)])
+    targets = ", ".join(quote(c) for c in [*columns, *(c for c, _ in defaults)])
+    relation.connection.execute(f"INSERT INTO __taken ({targets}) SELECT {items} FROM {source}")
+
+
+def _refuse_null_keys(relation: StoredRelation) -> None:
+    """Refuse rows of ``__taken`` without a key, as PostgreSQL does; what a sink writes may have none."""
+    for key in relation.primary_key:
+        if relation.connection.execute(f"SELECT 1 FROM __taken WHERE {quote(key)} IS NULL LIMIT 1").fetchone():
+            msg = f"NULL in column {key!r}, which is of the primary key of table {relation.name!r}"
+            raise SqlError(msg, hint="every row needs its key", sqlstate="23502")
+
+
+def resolve(relation: StoredRelation, on_conflict: str, *, null_safe: bool = False) -> list[pa.RecordBatch]:
+    """Leave one row of each key in ``__taken``, take away the rows that these replace; return those.
+
+    `null_safe`: NULL may be among the keys.
+    """
     con = relation.connection
     keys = ", ".join(quote(k) for k in relation.primary_key)
-    same = _same(relation)
+    same = same_key(relation, null_safe=null_safe)
     if on_conflict == "ignore":
         con.execute(f"DELETE FROM __taken WHERE rowid NOT IN (SELECT min(rowid) FROM __taken GROUP BY {keys})")
         con.execute(f"DELETE FROM __taken n USING {relation.path} t WHERE {same}")
@@ -98,13 +115,15 @@ def _resolve(relation: StoredRelation, on_conflict: str) -> list[pa.RecordBatch]
         )
     else:
         con.execute(f"DELETE FROM __taken WHERE rowid NOT IN (SELECT max(rowid) FROM __taken GROUP BY {keys})")
-    removed = _fetch(relation, f"SELECT t.* FROM {relation.path} t SEMI JOIN __taken n ON {same}")
+    removed = fetch(relation, f"SELECT t.* FROM {relation.path} t SEMI JOIN __taken n ON {same}")
     con.execute(f"DELETE FROM {relation.path} t USING __taken n WHERE {same}")
     return removed
 
 
-def _same(relation: StoredRelation) -> str:
-    return " AND ".join(f"t.{quote(k)} = n.{quote(k)}" for k in relation.primary_key)
+def same_key(relation: StoredRelation, *, null_safe: bool = False) -> str:
+    """Return the condition that rows ``t`` and ``n`` have the same key; a NULL is like a NULL if `null_safe`."""
+    is_same = "IS NOT DISTINCT FROM" if null_safe else "="
+    return " AND ".join(f"t.{quote(k)} {is_same} n.{quote(k)}" for k in relation.primary_key)
 
 
 def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.RecordBatch]:
@@ -125,8 +144,8 @@ def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.R
     con.execute(f"CREATE OR REPLACE TEMP TABLE __changed AS SELECT {table}.* {present}")
     values = ", ".join(_new_values(relation, conflict.assignments, relation.name))
     con.execute(f"INSERT INTO __taken SELECT {values} {present}")
-    con.execute(f"DELETE FROM {relation.path} t USING __changed n WHERE {_same(relation)}")
-    return _fetch(relation, "SELECT * FROM __changed")
+    con.execute(f"DELETE FROM {relation.path} t USING __changed n WHERE {same_key(relation)}")
+    return fetch(relation, "SELECT * FROM __changed")
 
 
 def _new_values(relation: StoredRelation, assignments: Sequence[tuple[str, str | None]], alias: str) -> list[str]:
@@ -161,16 +180,17 @@ def update(
             con.execute(
                 f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT rowid AS {_ROWID}, * FROM {relation.path} LIMIT 0"
             )
-        with _written(relation):
+        with written(relation):
             values = ", ".join(_new_values(relation, assignments, alias))
             con.execute(
                 f"INSERT INTO __taken SELECT {_place(alias)}, {values} {_from(relation, alias, condition, source)}"
             )
+            _refuse_null_keys(relation)
             _take_gone(relation, f"SELECT {_ROWID} FROM __taken")
             new = f"(SELECT * EXCLUDE ({_ROWID}) FROM __taken ORDER BY {_ROWID})"
             removed = _take_away(relation)
             con.execute(f"INSERT INTO {relation.path} SELECT * FROM {new}")
-            return _finish(relation, removed, new, returning, sum(b.num_rows for b in removed), alias)
+            return finish(relation, removed, new, returning, sum(b.num_rows for b in removed), alias)
 
 
 def delete(
@@ -186,12 +206,12 @@ def delete(
     con = relation.connection
     with _zone(relation, timezone):
         con.execute(f"CREATE OR REPLACE TEMP TABLE __gone AS SELECT rowid AS {_ROWID}, * FROM {relation.path} LIMIT 0")
-        with _written(relation):
+        with written(relation):
             _take_gone(relation, f"SELECT {_place(alias)} {_from(relation, alias, condition, source)}")
             removed = _take_away(relation)
             count = sum(b.num_rows for b in removed)
             old = f"(SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID})"
-            return _finish(relation, removed, old, returning, count, alias, added=False)
+            return finish(relation, removed, old, returning, count, alias, added=False)
 
 
 def _place(alias: str) -> str:
@@ -211,12 +231,12 @@ def _take_gone(relation: StoredRelation, places: str) -> None:
 
 
 def _take_away(relation: StoredRelation) -> list[pa.RecordBatch]:
-    removed = _fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
+    removed = fetch(relation, f"SELECT * EXCLUDE ({_ROWID}) FROM __gone ORDER BY {_ROWID}")
     relation.connection.execute(f"DELETE FROM {relation.path} WHERE rowid IN (SELECT {_ROWID} FROM __gone)")
     return removed
 
 
-def _finish(
+def finish(
     relation: StoredRelation,
     removed: list[pa.RecordBatch],
     source: str,
@@ -227,7 +247,7 @@ def _finish(
     added: bool = True,
 ) -> Written:
     """Put what was taken away and added into the log, and read what RETURNING asks for."""
-    new = _fetch(relation, f"SELECT * FROM {source}") if added else []
+    new = fetch(relation, f"SELECT * FROM {source}") if added else []
     batches = new if relation.append_only else [*(_weigh(b, -1) for b in removed), *(_weigh(b, 1) for b in new)]
     returned = None
     if returning is not None:
@@ -251,7 +271,8 @@ def _zone(relation: StoredRelation, timezone: str) -> Iterator[None]:
 
 
 @contextmanager
-def _written(relation: StoredRelation) -> Iterator[None]:
+def written(relation: StoredRelation) -> Iterator[None]:
+    """Write the relation's next epoch: all that the block does, and its log, or nothing."""
     try:
         with transaction(relation, relation.epoch + 1):
             yield
@@ -270,7 +291,8 @@ def _defaults(relation: StoredRelation) -> dict[str, str]:
     return dict(found)
 
 
-def _fetch(relation: StoredRelation, sql: str) -> list[pa.RecordBatch]:
+def fetch(relation: StoredRelation, sql: str) -> list[pa.RecordBatch]:
+    """Return rows of all the relation's columns, in the types of its log."""
     table = relation.connection.sql(sql).to_arrow_table()
     return [conform(b, relation.arrow) for b in table.to_batches() if b.num_rows]
 

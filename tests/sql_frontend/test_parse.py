@@ -78,8 +78,7 @@ def test_create_table() -> None:
     assert found.columns == (Field("a", "INTEGER"), Field("b", "VARCHAR"), Field("c", "DECIMAL(38,10)"))
     assert found.primary_key == ("a", "b")
     assert found.ddl == (
-        'CREATE TABLE "t" ("a" INTEGER, "b" VARCHAR NOT NULL DEFAULT (\'x;y\'), "c" DECIMAL(38,10), '
-        'PRIMARY KEY ("a", "b"))'
+        'CREATE TABLE "t" ("a" INTEGER, "b" VARCHAR NOT NULL DEFAULT (\'x;y\'), "c" DECIMAL(38,10), UNIQUE ("a", "b"))'
     )
 
 
