@@ -57,6 +57,10 @@ VIEWS = {
     "view_over_view": "SELECT bids, count(*) AS bidders, max(highest) AS highest FROM totals GROUP BY bids",
     "stream_with_table": "SELECT b.price, u.name FROM bid AS b JOIN users AS u ON b.bidder = u.id WHERE u.credit > 10",
     "unlike_keys": "SELECT b.auction, u.name FROM bid AS b JOIN users AS u ON b.price = u.credit",
+    "subquery_over_its_domain": "SELECT u.id, (SELECT count(*) FROM totals AS t WHERE t.highest > u.credit) AS above "
+    "FROM users AS u",
+    "lateral_best": "SELECT u.name, t.highest FROM users AS u LEFT JOIN LATERAL (SELECT highest FROM totals AS t "
+    "WHERE t.bidder = u.id AND t.highest < u.credit ORDER BY highest DESC LIMIT 1) AS t ON true",
     "union": "SELECT bidder AS who, price FROM bid UNION ALL SELECT seller, initial_bid FROM auction",
     "part_of_the_groups": "WITH c AS (SELECT auction, bidder, count(*) AS n FROM bid GROUP BY auction, bidder) "
     "SELECT auction, max(n) AS most FROM c GROUP BY auction",

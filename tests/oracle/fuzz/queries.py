@@ -49,6 +49,7 @@ class _Maker:
         self._texts: list[tuple[str, str]] = []
         self.relations = Relations(choices, self.expressions, self.query, self.both)
         self.relations.known = list(known)
+        self.dependent = self.relations.dependent
         self._ctes = 0
 
     def both(self, stream: str, batch: str) -> str:
@@ -116,6 +117,8 @@ class _Maker:
     def _subquery_condition(self, outer: Scope, depth: int) -> str:
         """Make IN, NOT IN, EXISTS, NOT EXISTS, ANY or a comparison with a scalar subquery."""
         with self.choices.span():
+            if self.choices.chance(35):
+                return self.dependent.condition(outer)
             inner = self.relations.item(min(depth - 1, 0))
             usable = [r for r in outer if r.kind in SORTABLE]
             pairs = [(a, b) for a in usable for b in inner.scope if a.kind == b.kind and a.kind in KINDS]
@@ -154,6 +157,8 @@ class _Maker:
         items = self._items(item.scope)
         where = self._where(item, depth)
         distinct = self.choices.chance(12) and all(r.kind != "real" for r in items)
+        if distinct and self.choices.chance(25) and (numbers := of_kind(item.scope, "int")):
+            items.append(Ref(f"unnest(ARRAY[{self.choices.pick(numbers)}, 7])", "int"))
         return self._select(items, f"FROM {item.text}{where}", distinct=distinct)
 
     def _subquery_in_select(self, depth: int) -> Named:
@@ -180,6 +185,8 @@ class _Maker:
                 made.append(Ref(f"{one.text} NOT IN (SELECT {picked.text} FROM {inner.text} WHERE {own})", "bool"))
                 made.append(Ref(f"{one.text} IN (SELECT {picked.text} FROM {inner.text} WHERE {where})", "bool"))
             items.append(self.choices.pick(made))
+        if self.choices.chance(50):
+            items.append(self.dependent.value(item.scope))
         return self._select(items, f"FROM {item.text}{self._where(item, 0)}")
 
     def _keys(self, scope: Scope) -> list[Ref]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.oracle.fuzz.choices import Choices
+from tests.oracle.fuzz.dependent import Dependent
 from tests.oracle.fuzz.expressions import Expressions, Ref, Scope, of_kind
 from tests.oracle.fuzz.values import KINDS, SORTABLE
 
@@ -44,11 +45,16 @@ class Relations:
         self.choices, self.expressions = choices, expressions
         self._query, self._both = query, both
         self._aliases = 0
+        self.dependent = Dependent(choices, expressions, self._read, self.alias)
         self.known: list[Named] = []
 
     def alias(self) -> str:
         self._aliases += 1
         return f"r{self._aliases}"
+
+    def _read(self) -> tuple[str, Scope]:
+        item = self.item(0)
+        return item.text, item.scope
 
     def item(self, depth: int) -> Item:
         """Make one item: a relation by name, or a subquery."""
@@ -190,8 +196,10 @@ class Relations:
         comma = ", " if last and self.choices.chance(50) else " CROSS JOIN "
         with self.choices.span():
             ints, lists = of_kind(left.scope, "int"), of_kind(left.scope, "ints")
-            shape = self.choices.below(4)
+            shape = self.choices.below(6)
             alias = self.alias()
+            if shape > 3:
+                return self._dependent(left, alias, comma)
             if shape == 0 and ints:
                 listed = self.choices.pick(lists) if lists else f"ARRAY[{self.choices.pick(ints)}, 7, NULL]"
                 if self.choices.chance(30):
@@ -204,6 +212,15 @@ class Relations:
                 text = f"{left.text}{comma}generate_series(1, least({self.choices.pick(ints)}, 4)) AS {alias}(g)"
                 return Item(text, (*left.scope, Ref(f"{alias}.g", "int")))
             return self._lateral(left, alias, comma, inner_first=shape == 2)
+
+    def _dependent(self, left: Item, alias: str, comma: str) -> Item:
+        body, columns, on = self.dependent.lateral(left.scope)
+        shown = tuple(Ref(f"{alias}.{c.text}", c.kind) for c in columns)
+        join = self.choices.pick((comma, " LEFT JOIN ", " JOIN "))
+        if join == comma:
+            return Item(f"{left.text}{comma}LATERAL ({body}) AS {alias}", (*left.scope, *shown))
+        condition = "true" if self.choices.chance(40) else on.replace("x ", f"{alias}.x ", 1)
+        return Item(f"{left.text}{join}LATERAL ({body}) AS {alias} ON {condition}", (*left.scope, *shown))
 
     def _lateral(self, left: Item, alias: str, comma: str, *, inner_first: bool) -> Item:
         inner = self.item(0)
