@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -140,12 +141,13 @@ class RemoteAgent:
     """An agent in another process, reached by Flight actions.
 
     Posted commands go through one thread of their own, so that an agent that does not answer holds up nobody else;
-    another asks once a second whether it is there.
+    another asks once a second whether it is there. Who waits for an answer is let go when the agent is lost: of a
+    frozen one none comes before the time-out, which is far longer than it takes to know.
 
     Parameters
     ----------
     on_silent : callable
-        Called once when the agent has not answered for `SILENCE_S`.
+        Called when the agent has not answered for `SILENCE_S`; again a second later unless it returns True.
     on_running : callable
         Called with the agent and the jobs (with attempt) that it says it runs, at every answer.
     """
@@ -157,7 +159,7 @@ class RemoteAgent:
         pid: int,
         slots: int,
         clients: ClientPool,
-        on_silent: Callable[[], None],
+        on_silent: Callable[[], bool],
         on_running: Callable[[Agent, Mapping[str, int]], None],
         *,
         outlives: bool = False,
@@ -173,6 +175,7 @@ class RemoteAgent:
         self._on_silent = on_silent
         self._on_running = on_running
         self._closing = threading.Event()
+        self._lost: Future[None] = Future()
         self._threads = [
             threading.Thread(target=self._send, name=f"link {agent_id}", daemon=True),
             threading.Thread(target=self._ping, name=f"ping {agent_id}", daemon=True),
@@ -186,11 +189,29 @@ class RemoteAgent:
         return self._location
 
     def call(self, command: Command) -> None:
-        """Send a command and wait until it has been carried out."""
+        """Send a command and wait until it has been carried out, or the agent is lost."""
+        done: Future[None] = Future()
+        threading.Thread(target=self._call_for, args=(command, done), name=f"call {self.agent_id}", daemon=True).start()
+        wait((done, self._lost), return_when=FIRST_COMPLETED)
+        if not done.done():
+            raise self._gone()
+        done.result()
+
+    def _call_for(self, command: Command, done: Future[None]) -> None:
+        try:
+            self._call(command)
+        except BaseException as error:  # noqa: BLE001  raised again by the thread that waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    def _call(self, command: Command) -> None:
         if self.state not in REACHED:
-            text = f"agent {self.agent_id!r} is {self.state.lower()}"
-            raise JobError(text)
+            raise self._gone()
         self._clients.call_action(self.location, _ACTIONS[type(command)], msgspec.json.encode(command), 30.0)
+
+    def _gone(self) -> JobError:
+        return JobError(f"agent {self.agent_id!r} is {self.state.lower()}")
 
     def take_over(self, command: msg.TakeOver) -> msg.Standing:
         """Ask how the tasks of an attempt stand."""
@@ -204,7 +225,7 @@ class RemoteAgent:
     def _send(self) -> None:
         while (command := self._posted.get()) is not None:
             try:
-                self.call(command)
+                self._call(command)
             except SabotError as error:
                 # a dead agent is noticed by its watcher, which fails its jobs
                 log.debug("agent %s did not take %s: %s", self.agent_id, type(command).__name__, error)
@@ -217,8 +238,8 @@ class RemoteAgent:
                 heard = time.monotonic()
                 self._on_running(self, msgspec.json.decode(answer, type=dict[str, int]))
             except SabotError:
-                if time.monotonic() - heard > SILENCE_S and not self._closing.is_set():
-                    self._on_silent()
+                silent = time.monotonic() - heard > SILENCE_S and not self._closing.is_set()
+                if silent and self._on_silent():
                     return
 
     def metrics(self) -> list[dict[str, object]]:
@@ -246,8 +267,16 @@ class RemoteAgent:
         """Ask no more whether it is there: it is about to end."""
         self._closing.set()
 
+    def lose(self) -> None:
+        """Take the agent for dead: its threads end when they can, and nobody waits for it or for them any more."""
+        self.state = "LOST"
+        self._closing.set()
+        self._posted.put(None)
+        if not self._lost.done():
+            self._lost.set_result(None)
+
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and wait for it."""
         self._closing.set()
         self._posted.put(None)
         for thread in self._threads:
@@ -368,10 +397,11 @@ class ChildAgents:
             return
         location = line.decode().strip()
 
-        def silent() -> None:
+        def silent() -> bool:
             # stopped or hanging: the same as dead, and made so, that it never comes back with an old attempt
             log.error("agent %s (pid %s) has not answered for %s s; killed", agent_id, process.pid, SILENCE_S)
             process.kill()
+            return True
 
         agent = RemoteAgent(agent_id, location, process.pid, settings.slots, self._clients, silent, self._on_running)
         watcher = threading.Thread(target=self._watch, args=(agent, process), name=f"watch {agent_id}", daemon=True)
@@ -389,17 +419,18 @@ class ChildAgents:
             if self._stopping.is_set():
                 return
             leaving = agent.agent_id in self._leaving
-            agent.state = "LEFT" if leaving else "LOST"
             if leaving:
+                agent.state = "LEFT"
                 del self._agents[agent.agent_id]
                 del self._processes[agent.agent_id]
+            else:
+                agent.lose()
         if leaving:
             log.info("agent %s was let go", agent.agent_id)
             agent.close()
             return
         reason = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         log.error("agent %s (pid %s) died with %s", agent.agent_id, process.pid, reason)
-        agent.close()
         if process.stdin is not None:
             process.stdin.close()
         self._on_lost(agent.agent_id, reason)

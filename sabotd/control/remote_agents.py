@@ -120,8 +120,12 @@ class RemoteAgents:
             self._remove(incarnation)
 
     def _add(self, member: Member) -> None:
-        def silent() -> None:
-            self._declare_lost(member, f"it has not answered for {SILENCE_S:.0f} s")
+        def silent() -> bool:
+            try:
+                self._declare_lost(member, f"it has not answered for {SILENCE_S:.0f} s")
+            except sa.exc.DBAPIError:
+                return False  # nobody is declared dead while the database is away
+            return True
 
         link = RemoteAgent(
             member.agent_id,
@@ -147,6 +151,5 @@ class RemoteAgents:
         with self._lock:
             link = self._links.pop(incarnation)
             self._members.pop(incarnation, None)
-        link.state = "LOST"
-        link.close()
+        link.lose()
         self._on_lost(link.agent_id, "declared dead, or left")

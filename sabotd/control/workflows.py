@@ -97,6 +97,8 @@ class Workflows:
 
     def history(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """Return the workflows that are kept and their steps; see `durable.history`."""
+        with self._engine.connect() as con:
+            con.execute(sa.select(1))  # DBOS would wait for a database that is away
         found: tuple[list[dict[str, object]], list[dict[str, object]]] = self._ready().history()
         return found
 

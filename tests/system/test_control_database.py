@@ -50,6 +50,7 @@ def test_rows_flow_while_the_control_database_is_away(own_postgres: PostgresServ
             "CREATE TABLE u (k INT)",
             "DROP MATERIALIZED VIEW v",
             "PAUSE JOB v",
+            "SELECT * FROM sabot_catalog.workflows",
         ):
             with pytest.raises(sabot.Error, match="the control database does not answer"):
                 run(statement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,31 @@ def test_a_stopped_agent_is_declared_dead_and_ends_itself_when_it_wakes(
         db.execute("INSERT INTO t VALUES (4)").close()
         db.execute("FLUSH").close()
         assert db.sql("SELECT sum(n) FROM v").fetchall() == [(4,)]
+    assert daemon.end() == 0
+
+
+def test_a_stopped_agent_that_reads_sources_holds_nobody_up(
+    database: str, daemon: Daemon, join: list[Joined], tmp_path: Path
+) -> None:
+    """Barriers are on their way to it, which it never answers: nobody may wait for that."""
+    join.append(Joined(database, tmp_path, "r0"))
+    with sabot.connect(daemon.location) as db:
+        wait_for(db, UP, [("a1",), ("r0",), ("sabotd",)])
+        for statement in (
+            "SET parallelism = 2",
+            "CREATE SOURCE s (k BIGINT) WITH (connector = 'datagen', rate = 1000)",
+            "CREATE MATERIALIZED VIEW v AS SELECT k % 10 AS d, count(*) AS n FROM s GROUP BY k % 10",
+            "FLUSH",
+        ):
+            db.execute(statement).close()
+        join[0].process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        wait_for(db, UP, [("a1",), ("sabotd",)])
+        wait_for(db, "SELECT state, epoch > 1 FROM sabot_catalog.jobs WHERE tasks = 5", [("RUNNING", True)])
+        db.execute("FLUSH").close()
+        assert time.monotonic() - stopped < 20, "less than a call's time-out"
+        join[0].process.send_signal(signal.SIGCONT)
+        assert join[0].process.wait(30) == 3, "fenced"
     assert daemon.end() == 0
 
 
