@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from planner.logical import LogicalNode, schema_of
 from planner.rules.align_join_keys import align_join_keys
+from planner.rules.cast_before_joins import cast_before_joins
 from planner.rules.fold_constants import fold_constants
 from planner.rules.merge_projects import merge_projects
 from planner.rules.prune_columns import prune_columns
@@ -25,6 +26,7 @@ RULES: tuple[Rule, ...] = (
     push_filters,
     merge_projects,
     rank_own_extreme,
+    cast_before_joins,
     prune_columns,
     merge_projects,
     split_clock_filters,

@@ -91,6 +91,13 @@ SELECT e.id, i.rate FROM events AS e LEFT JOIN items AS i ON e.k = i.k WHERE i.r
 --
 SELECT a.label AS one, b.label AS two FROM items AS a FULL JOIN items AS b ON a.rate = b.k
 --
+SELECT e.id, i.rate FROM events AS e LEFT JOIN items AS i ON e.k = i.k AND e.v::varchar < i.rate::varchar
+--
+SELECT a.label, b.rate FROM items AS a JOIN items AS b ON a.rate::varchar > b.k::varchar || b.label
+--
+SELECT a.label FROM items AS a WHERE NOT EXISTS (SELECT 1 FROM items AS b WHERE a.k = b.k
+AND a.rate::text > b.weight::text)
+--
 SELECT k, a.label, b.weight FROM items AS a FULL JOIN items AS b USING (k) WHERE a.rate = 1 OR b.rate = 3
 --
 SELECT k, e.id, i.label FROM events AS e RIGHT JOIN items AS i USING (k)

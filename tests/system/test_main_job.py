@@ -208,6 +208,31 @@ def test_bad_records_are_kept_and_the_job_goes_on(server: Server, tmp_path: Path
     assert bad == 2
 
 
+FAILING = {
+    "SELECT k FROM t WHERE s::int > 1": [(1,)],
+    "SELECT k, max(s) AS s FROM t GROUP BY k HAVING max(s)::int > 1": [(1, "5")],
+    "SELECT sum(s::int) AS m FROM t": [(5,)],
+    "SELECT median(s::int) AS m FROM t": [(5.0,)],
+    "SELECT t.k, d.w FROM t JOIN d ON t.k = d.k AND t.s::int > d.w": [(1, 3)],
+    "SELECT t.k, d.w FROM t LEFT JOIN d ON t.k = d.k AND t.s::int > d.w": [(1, 3), (2, None)],
+    "SELECT t.k, d.w FROM t JOIN d ON t.s::int = d.w + 2": [(1, 3)],
+    "SELECT t.k, d.w FROM t JOIN d ON t.s::int > d.w": [(1, 3)],
+    "SELECT d.w FROM d WHERE EXISTS (SELECT 1 FROM t WHERE t.k = d.k AND t.s::int > 0)": [(3,)],
+}
+
+
+def test_what_fails_on_a_row_is_told_wherever_it_stands(server: Server) -> None:
+    server.run("CREATE TABLE t (k INT, s VARCHAR)", "CREATE TABLE d (k INT, w INT)")
+    for i, query in enumerate(FAILING):
+        server.run(f"CREATE MATERIALIZED VIEW m{i} AS {query}")
+    server.run("INSERT INTO t VALUES (1, '5'), (2, 'x')", "INSERT INTO d VALUES (1, 3), (2, 7)", "FLUSH")
+    for i, (query, rows) in enumerate(FAILING.items()):
+        assert Counter(server.rows(f"SELECT * FROM m{i}")) == Counter(rows), query
+        errors = server.rows(f"SELECT payload, reason FROM sabot_errors WHERE job = 'mv:m{i}'")
+        assert [p for p, _ in errors] == ['{"s":"x"}'], query
+        assert "'x'" in str(errors[0][1]), query
+
+
 def test_system_tables_are_described(server: Server) -> None:
     for name in ("sabot_errors", "sabot_catalog.jobs", "sabot_catalog.relations", "sabot_catalog.shuffle_edges"):
         columns = server.db.sql(f"SELECT * FROM {name}").schema.names
