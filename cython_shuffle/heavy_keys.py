@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +19,27 @@ _ONE_IN = 4
 _TEXT_CHARS = 100
 
 
+class _Seen(NamedTuple):
+    """A key's rows; of them `inherited` from the key that it replaced, `guessed` for one row of a sample, at most."""
+
+    rows: int
+    inherited: int
+    guessed: int
+    text: str
+
+
 class HeavyKeys:
     """Counts the keys of batches by Space-Saving (Metwally, Agrawal and El Abbadi, 2005), over their value hashes.
 
-    Of a larger batch one row in n is counted, as n; of many
-    larger batches one in four, as four. So a key that has a share of the rows well above 1 / `CAPACITY`
-    is among the heaviest with about its number of rows. For one thread; `heaviest` from any.
+    Of a larger batch one row in n is counted, as n; of many larger batches one in four, as four. So a key that has a
+    share of the rows well above 1 / `CAPACITY` is among the heaviest with about its number of rows. A key of which most
+    of the count is a guess (taken over from the one it replaced, or a single row that stands for n) is not told: where
+    all keys weigh alike, none is heavy. For one thread; `heaviest` from any.
     """
 
     def __init__(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         self._columns = key_columns(schema, keys)
-        self._seen: dict[int, tuple[int, str]] = {}
+        self._seen: dict[int, _Seen] = {}
         self._large = 0
         self._random = np.random.default_rng(0)
 
@@ -58,21 +69,21 @@ class HeavyKeys:
         for key, row, count in zip(
             distinct[order].tolist(), first[order].tolist(), counts[order].tolist(), strict=True
         ):
-            self._add(key, count * weight, keys, row)
+            self._add(key, count * weight, weight - 1, keys, row)
 
     def heaviest(self, n: int) -> dict[str, int]:
         """Return the `n` heaviest keys, as text, with about their rows, heaviest first."""
-        return top(list(self._seen.values()), n)
+        return top([(s.rows, s.text) for s in list(self._seen.values()) if s.rows > 2 * (s.inherited + s.guessed)], n)
 
-    def _add(self, key: int, rows: int, batch: pa.RecordBatch, row: int) -> None:
+    def _add(self, key: int, rows: int, guessed: int, batch: pa.RecordBatch, row: int) -> None:
         known = self._seen.get(key)
         if known is None:
             inherited = 0
             if len(self._seen) >= CAPACITY:
-                lightest = min(self._seen, key=lambda k: self._seen[k][0])
-                inherited, _ = self._seen.pop(lightest)
-            known = (inherited, _text([column[row].as_py() for column in batch.columns]))
-        self._seen[key] = (known[0] + rows, known[1])
+                lightest = min(self._seen, key=lambda k: self._seen[k].rows)
+                inherited = self._seen.pop(lightest).rows
+            known = _Seen(inherited, inherited, 0, _text([column[row].as_py() for column in batch.columns]))
+        self._seen[key] = known._replace(rows=known.rows + rows, guessed=max(known.guessed, guessed))
 
 
 def top(counted: Iterable[tuple[int, str]], n: int) -> dict[str, int]:

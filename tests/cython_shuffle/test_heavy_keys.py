@@ -62,6 +62,14 @@ def test_a_pattern_in_the_rows_is_not_met():
     assert all(count == pytest.approx(2048, rel=0.2) for count in sketch.heaviest(4).values())
 
 
+@pytest.mark.parametrize("size", [100, 1000, 50_000])
+def test_where_all_keys_weigh_alike_none_is_told(size):
+    sketch = HeavyKeys(SCHEMA, ["k"])
+    for start in range(0, 200_000, size):
+        sketch.observe(batch_of(range(start, start + size)))
+    assert sum(sketch.heaviest(10).values()) <= 10, "each key once"
+
+
 def test_adding_up():
     assert top([(3, "a"), (4, "b"), (2, "a"), (1, "c")], 2) == {"a": 5, "b": 4}
 
