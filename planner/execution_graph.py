@@ -175,7 +175,7 @@ class ExecutionGraph:
             If an operator is not there, or has no such input.
         """
         above, below = self.job_graph.operator(upstream), self.job_graph.operator(downstream)
-        if port >= len(below.inputs):
+        if not 0 <= port < len(below.inputs):
             msg = f"{downstream!r} has no input {port}"
             raise PlanError(msg)
         return detect_shuffle_edge_type(above, below, port)

@@ -84,9 +84,6 @@ def decode_graph(text: str) -> JobGraph:
     if read.python not in ("", PYTHON_VERSION):
         msg = f"the graph's functions were pickled by Python {read.python}, this is {PYTHON_VERSION}"
         raise PlanError(msg, hint="name functions as 'module:name', or use the same version")
-    if not 1 <= read.max_parallelism <= 32768:
-        msg = f"max_parallelism {read.max_parallelism} is out of range"
-        raise PlanError(msg, hint="it goes from 1 to 32768")
     graph = JobGraph(read.name, max_parallelism=read.max_parallelism)
     for op in read.operators:
         node = StreamOperatorNode(

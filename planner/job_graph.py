@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from planner.execution_graph import ExecutionGraph
 
 DEFAULT_MAX_PARALLELISM = 128
+MOST_KEY_GROUPS = 32_768
 _QUERY = re.compile(r"[\s(]*(SELECT|WITH|FROM)\b", re.IGNORECASE)
 _NAME = re.compile(r"\w[\w .-]{0,62}\Z")
 
@@ -123,10 +124,18 @@ class JobGraph:
     name : str
         Under which the job is submitted; may be left to the application.
     max_parallelism : int
-        Key groups: the most tasks that an operator may ever have.
+        Key groups: the most tasks that an operator may ever have; 1 to 32,768.
+
+    Raises
+    ------
+    PlanError
+        If `max_parallelism` is out of range.
     """
 
     def __init__(self, name: str = "", *, max_parallelism: int = DEFAULT_MAX_PARALLELISM) -> None:
+        if not _is_whole(max_parallelism) or not 1 <= max_parallelism <= MOST_KEY_GROUPS:
+            msg = f"max_parallelism {max_parallelism!r} is out of range"
+            raise PlanError(msg, hint=f"choose 1 to {MOST_KEY_GROUPS}")
         self.name = name
         self.max_parallelism = max_parallelism
         self._operators: dict[OperatorId, StreamOperatorNode] = {}
@@ -420,8 +429,8 @@ def _required(operator: StreamOperatorNode, keys: tuple[str, ...], *, broadcast:
 
 def _check_parallelism(operator: StreamOperatorNode) -> None:
     name = operator.operator_id
-    if not 1 <= operator.parallelism <= operator.max_parallelism:
-        msg = f"operator {name!r} has parallelism {operator.parallelism}"
+    if not _is_whole(operator.parallelism) or not 1 <= operator.parallelism <= operator.max_parallelism:
+        msg = f"operator {name!r} has parallelism {operator.parallelism!r}"
         raise PlanError(msg, hint=f"choose 1 to {operator.max_parallelism} (max_parallelism)")
     for given in operator.inputs:
         requires = given.requires
@@ -431,6 +440,10 @@ def _check_parallelism(operator: StreamOperatorNode) -> None:
     if operator.parallelism > 1 and any(isinstance(i.requires, Single) for i in operator.inputs):
         msg = f"operator {name!r} needs all rows in one task but has parallelism {operator.parallelism}"
         raise PlanError(msg, hint="give it a key, or parallelism 1")
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _work(

@@ -178,10 +178,16 @@ def test_rescaling_tells_which_key_groups_move() -> None:
     assert shape(graph)[1] == ("enrich->fraud check#0", "HASH"), "equal parallelism alone is no FORWARD"
     graph.rescale_operator("alerts", 10)
     assert shape(graph)[2][1] == "FORWARD"
-    for name, parallelism in (("alerts", 0), ("alerts", 129), ("nobody", 1)):
+    for name, parallelism in (("alerts", 0), ("alerts", 129), ("alerts", 1.5), ("alerts", True), ("nobody", 1)):
         with pytest.raises(PlanError):
             graph.rescale_operator(name, parallelism)
     assert len(graph.tasks) == 40
+    assert [len(graph.tasks_of(op.operator_id)) for op in graph.job_graph.operators] == [10, 10, 10, 10]
+    for number in (0, 32_769, 2.0, None):
+        with pytest.raises(PlanError, match="is out of range"):
+            JobGraph(max_parallelism=number)
+    with pytest.raises(PlanError, match="has no input -1"):
+        graph.detect_shuffle_edge_type("enrich", "alerts", -1)
 
 
 def test_a_promise_is_not_kept_by_other_tasks() -> None:
