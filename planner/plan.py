@@ -13,6 +13,7 @@ from planner.interval_joins import bounded_joins
 from planner.job_graph import DEFAULT_MAX_PARALLELISM, JobGraph, JobInput, OperatorType, StreamOperatorNode
 from planner.logical import Emit, LogicalNode, Query, Relation, RelationKind, Scan, schema_of
 from planner.optimizer import optimize
+from planner.sink_plan import sink_node
 from planner.state_marks import unbounded_notice
 from planner.stream_node import SinkTarget, StreamNode, TableTarget, table_sink, view_operator
 from planner.streaming_plan import StreamPlanner
@@ -149,7 +150,7 @@ class _Job:
         elif isinstance(sink, TableTarget):
             end = table_sink(rows, sink, forgiving=self._forgiving)
         else:
-            end = self._planner.sink(rows, sink)
+            end = sink_node(rows, sink, self._planner.placing)
         operators = number(end)
         job_graph = build_job_graph(operators, self._max_parallelism)
         execution_graph = job_graph.to_execution_graph()

@@ -20,12 +20,12 @@ from planner.aggregates import (
 )
 from planner.carried import carried, is_identity, only_renames, passed_fields, result_distribution, still_monotone
 from planner.changelog import Changelog, Monotone
-from planner.closing_plan import closed_windows, joined_distribution, told_in_turn
-from planner.distribution import AnyDistribution, Broadcast, Distribution, Hash, Range, Single, renamed
-from planner.estimates import broadcast_side
+from planner.closing_plan import closed_windows, told_in_turn
+from planner.distribution import AnyDistribution, Distribution, Hash, Single, renamed
 from planner.expressions import reads_clock
 from planner.failures import told_failures
-from planner.keyed_sql import join_sql, over_sql
+from planner.join_plan import closed_join, inner_join, keyed_join
+from planner.keyed_sql import over_sql
 from planner.late_rows import late_ops
 from planner.logical import (
     AggCall,
@@ -46,26 +46,20 @@ from planner.logical import (
     schema_of,
 )
 from planner.panes import partial_sql
-from planner.render import as_declared, render
+from planner.placing import Placing
 from planner.source_op import changelog_spec, source_op, watermark_sql
 from planner.split_distinct import SplitDistinct, split_distinct
 from planner.sql import select_sql
 from planner.stream_node import (
-    ORDERLESS_CONNECTORS,
-    SINGLE_TASK_CONNECTORS,
-    SinkTarget,
     StreamInput,
     StreamNode,
     column_specs,
-    partition_bounds,
-    sink_op,
     travelling,
 )
 from planner.task_spec import (
     CloseFilterOp,
     CloseSessionsOp,
     FinalAggOp,
-    JoinOp,
     LateOp,
     LogSourceOp,
     PartialAggOp,
@@ -114,7 +108,7 @@ class StreamPlanner:
         self._parallelism = parallelism
         self._watermarks = watermarks
         self._inputs = dict(inputs or {})
-        self._asked_broadcast = broadcast
+        self.placing = Placing(parallelism, bool(self._inputs), broadcast)
         self._ttl_us = ttl_us
         self._narrowed: dict[int, StreamNode] = {}
         self._root = root
@@ -173,11 +167,11 @@ class StreamPlanner:
             case Timeline():
                 return self._timeline(node)
             case Join(close_columns=(_, _)):
-                return self._closed_join(node)
+                return closed_join(node, *self._sides(node), self.placing)
             case Join(kind=JoinKind.INNER):
-                return self._join(node)
+                return inner_join(node, *self._sides(node), self.placing, self._ttl_us)
             case Join():
-                return self._keyed_join(node)
+                return keyed_join(node, *self._sides(node), self.placing, self._ttl_us)
             case Over():
                 return self._over(node)
             case Union():
@@ -257,17 +251,13 @@ class StreamPlanner:
             node = node.input
         return node
 
-    def _spread(self, node: StreamNode) -> int:
-        """Return the parallelism of work on the rows of `node`: a pinned task only reads or writes."""
-        return self._parallelism if node.pinned else node.parallelism
-
     def _stateless(self, node: Project | Filter | Window | Unnest) -> StreamNode:
         boundary = self._boundary(node.input)
         below = self.plan(boundary)
         if schema_of(node) == below.schema and is_identity(node, boundary):
             return below
         below = self._telling_late(node, boundary, below)
-        key, distribution = carried(node, boundary, below.stream_key, self._after_any(below))
+        key, distribution = carried(node, boundary, below.stream_key, self.placing.after_any(below))
         fields = schema_of(node)
         weighted = below.retracting and not below.inserts_only
         passed = passed_fields(node, boundary)
@@ -291,7 +281,7 @@ class StreamPlanner:
             Changelog.RETRACT if weighted else Changelog.APPEND_ONLY,
             key,
             distribution,
-            self._spread(below),
+            self.placing.spread(below),
             monotone=still_monotone(node, boundary, below.monotone),
         )
 
@@ -304,19 +294,13 @@ class StreamPlanner:
                     below,
                     op=op,
                     inputs=(StreamInput(below, AnyDistribution()),),
-                    distribution=self._after_any(below),
-                    parallelism=self._spread(below),
+                    distribution=self.placing.after_any(below),
+                    parallelism=self.placing.spread(below),
                     pinned=False,
                     stateful=False,
                 )
             below = self._late[place]
         return below
-
-    def _after_any(self, node: StreamNode) -> Distribution:
-        """Return how the rows of `node` lie in an operator that takes them as they come."""
-        if self._spread(node) == 1:
-            return Single()
-        return node.distribution if self._spread(node) == node.parallelism else AnyDistribution()
 
     def _aggregate(self, node: Aggregate) -> StreamNode:
         boundary = self._boundary(node.input)
@@ -334,12 +318,6 @@ class StreamPlanner:
         # what is told when its window closes is kept no longer than that, as rows
         split = split_distinct(node, fits, retracting=weighted) if node.close_column is None else None
         return self._recompute(node) if split is None else self._by_values(node, split)
-
-    def _keyed(self, keys: tuple[str, ...], provided: Distribution, parallelism: int) -> tuple[Distribution, int]:
-        """Return what grouping by `keys` requires, and its parallelism."""
-        if not keys:
-            return Single(), 1
-        return Hash(keys), 1 if isinstance(provided, Single) and not self._inputs else parallelism
 
     def _two_phase(
         self, node: Aggregate, boundary: LogicalNode, below: StreamNode, monotone: Monotone | None
@@ -360,7 +338,7 @@ class StreamPlanner:
         """Return the operator that aggregates the rows of `below` where they are."""
         weighted = below.retracting and not below.inserts_only
         keys = key_columns(node)
-        _, distribution = carried(node.input, boundary, None, self._after_any(below))
+        _, distribution = carried(node.input, boundary, None, self.placing.after_any(below))
 
         def is_input(at: LogicalNode) -> bool:
             return at == boundary
@@ -380,7 +358,7 @@ class StreamPlanner:
             Changelog.PARTIAL,
             None,
             renamed(distribution, {k: k for k in node.keys}),
-            self._spread(below),
+            self.placing.spread(below),
             stateful=True,
         )
 
@@ -388,7 +366,7 @@ class StreamPlanner:
         """Return the operator that merges `partials`, all of one schema."""
         fields = schema_of(node)
         first = partials[0].distribution
-        requires, parallelism = self._keyed(node.keys, first, self._parallelism)
+        requires, parallelism = self.placing.keyed(node.keys, first, self._parallelism)
         return StreamNode(
             FinalAggOp(
                 key_columns(node),
@@ -421,8 +399,8 @@ class StreamPlanner:
 
     def _recompute(self, node: Aggregate) -> StreamNode:
         below = self._rows(node.input)
-        provided = self._after_any(below)
-        requires, parallelism = self._keyed(node.keys, provided, self._parallelism)
+        provided = self.placing.after_any(below)
+        requires, parallelism = self.placing.keyed(node.keys, provided, self._parallelism)
         fields = schema_of(node)
         inputs = (column_specs(schema_of(node.input)),)
         distribution = result_distribution(requires, renamed(provided, {k: k for k in node.keys}), parallelism)
@@ -446,10 +424,10 @@ class StreamPlanner:
     def hold_back(self, node: StreamNode, close_column: str) -> StreamNode:
         """Return an operator that lets the rows of `node` go when the watermark is at or past `close_column`."""
         # a row and its retraction must meet, so they stay where they are or are hashed by the whole row
-        parallelism = self._spread(node)
+        parallelism = self.placing.spread(node)
         whole_row = Hash(tuple(f.name for f in node.schema))
         requires = whole_row if node.retracting else AnyDistribution()
-        provided = self._after_any(node)
+        provided = self.placing.after_any(node)
         return StreamNode(
             CloseFilterOp(column_specs(node.schema), close_column, weighted=node.retracting),
             (StreamInput(node, requires),),
@@ -461,83 +439,13 @@ class StreamPlanner:
             stateful=True,
         )
 
-    def _join(self, node: Join) -> StreamNode:
-        left, right = self._rows(node.left), self._rows(node.right)
-        fields = schema_of(node)
-        need_left, need_right, parallelism = self._co_partition(node, left, right)
-        retracting = left.retracting or right.retracting
-        key = None if left.stream_key is None or right.stream_key is None else left.stream_key + right.stream_key
-        distribution: Distribution = Single()
-        if parallelism > 1 and isinstance(need_left, Hash) and isinstance(need_right, Hash):
-            distribution = Hash(need_left.keys, also=(need_right.keys,))
-        elif parallelism > 1:
-            kept, need = (right, need_right) if isinstance(need_left, Broadcast) else (left, need_left)
-            distribution = Hash(need.keys) if isinstance(need, Hash) else self._after_any(kept)
-        op = JoinOp(
-            column_specs(left.schema),
-            column_specs(right.schema),
-            node.left_keys,
-            node.right_keys,
-            (left.retracting, right.retracting),
-            column_specs(fields),
-            residual_sql=render(as_declared(node.residual, fields)) if node.residual is not None else None,
-            expires=_expires(node, left, right),
-            ttl_us=self._ttl_us,
-            null_safe=node.null_safe,
-        )
-        return StreamNode(
-            op,
-            (StreamInput(left, need_left), StreamInput(right, need_right)),
-            fields,
-            Changelog.RETRACT if retracting else Changelog.APPEND_ONLY,
-            key,
-            distribution,
-            parallelism,
-            stateful=True,
-        )
-
-    def _closed_join(self, node: Join) -> StreamNode:
-        """A join of windows that is made once they have closed."""
-        assert node.close_columns is not None
-        left, right = self._rows(node.left), self._rows(node.right)
-        need_left, need_right, parallelism = self._co_partition(node, left, right)
-        key = None if left.stream_key is None or right.stream_key is None else left.stream_key + right.stream_key
-        if node.kind is not JoinKind.INNER:
-            key = left.stream_key if node.kind in (JoinKind.SEMI, JoinKind.ANTI) else None
-        given = (StreamInput(left, need_left), StreamInput(right, need_right))
-        distribution = joined_distribution(node, need_left, need_right, parallelism)
-        return closed_windows(
-            given, node.close_columns, join_sql(node), schema_of(node), key, distribution, parallelism
-        )
-
-    def _keyed_join(self, node: Join) -> StreamNode:
-        """An outer, semi or anti join: the keys that change are joined anew."""
-        left, right = self._rows(node.left), self._rows(node.right)
-        fields = schema_of(node)
-        need_left, need_right, parallelism = self._co_partition(node, left, right)
-        distribution = joined_distribution(node, need_left, need_right, parallelism)
-        return StreamNode(
-            RecomputeOp(
-                (column_specs(left.schema), column_specs(right.schema)),
-                (node.left_keys, node.right_keys),
-                join_sql(node),
-                column_specs(fields),
-                expires=_expires(node, left, right),
-                ttl_us=self._ttl_us,
-            ),
-            (StreamInput(left, need_left), StreamInput(right, need_right)),
-            fields,
-            Changelog.RETRACT,
-            left.stream_key if node.kind in (JoinKind.SEMI, JoinKind.ANTI) else None,
-            distribution,
-            parallelism,
-            stateful=True,
-        )
+    def _sides(self, node: Join) -> tuple[StreamNode, StreamNode]:
+        return self._rows(node.left), self._rows(node.right)
 
     def _versioned_join(self, node: Join) -> StreamNode:
-        left, right = self._rows(node.left), self._rows(node.right)
+        left, right = self._sides(node)
         # the left row decides what it is joined with: every task needs all of the right that may be
-        needs = self._co_partition(replace(node, kind=JoinKind.LEFT), left, right)
+        needs = self.placing.co_partition(replace(node, kind=JoinKind.LEFT), left, right)
         return (temporal_join if node.temporal else asof_join)(node, left, right, needs, self._ttl_us)
 
     def _over(self, node: Over) -> StreamNode:
@@ -547,8 +455,8 @@ class StreamPlanner:
         ranking = None if below.retracting or closing or self._ttl_us is not None else top_n(node)
         if ranking is not None:
             below = self._best_rows(node, ranking, below)
-        provided = self._after_any(below)
-        requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
+        provided = self.placing.after_any(below)
+        requires, parallelism = self.placing.keyed(node.partition, provided, self._parallelism)
         if closing:
             return self._closing_over(node, below, requires, parallelism)
         fields, key = schema_of(node), below.stream_key
@@ -579,7 +487,7 @@ class StreamPlanner:
 
     def _closing_over(self, node: Over, below: StreamNode, requires: Distribution, parallelism: int) -> StreamNode:
         """Functions over windows that are told once, when nothing changes them any more."""
-        kept = renamed(self._after_any(below), {k: k for k in node.partition})
+        kept = renamed(self.placing.after_any(below), {k: k for k in node.partition})
         given, distribution = (StreamInput(below, requires),), result_distribution(requires, kept, parallelism)
         if node.close_order is not None:
             return told_in_turn(node, node.close_order, given, distribution, parallelism)
@@ -590,8 +498,8 @@ class StreamPlanner:
     def _timeline(self, node: Timeline) -> StreamNode:
         """Sessions and filled gaps: a partition that changes is gone through anew, or once its sessions have closed."""
         below = self._rows(node.input)
-        provided = self._after_any(below)
-        requires, parallelism = self._keyed(node.partition, provided, self._parallelism)
+        provided = self.placing.after_any(below)
+        requires, parallelism = self.placing.keyed(node.partition, provided, self._parallelism)
         fields, kept = schema_of(node), renamed(provided, {k: k for k in node.partition})
         op: RecomputeOp | CloseSessionsOp = RecomputeOp(
             (column_specs(below.schema),), (node.partition,), timeline_sql(node), column_specs(fields)
@@ -629,62 +537,17 @@ class StreamPlanner:
             below.schema,
             Changelog.APPEND_ONLY,
             below.stream_key,
-            self._after_any(below),
-            self._spread(below),
+            self.placing.after_any(below),
+            self.placing.spread(below),
         )
-
-    def _co_partition(self, node: Join, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
-        """Return what a join requires of its sides: the same key columns of each, in the same order."""
-        in_one = left.distribution == right.distribution == Single() and not (left.pinned or right.pinned)
-        if in_one and not self._inputs:
-            return Single(), Single(), 1
-        pairs = list(zip(node.left_keys, node.right_keys, strict=True))
-        if node.kind is not JoinKind.INNER and not pairs:
-            # a row without a partner is known as such only where all of the other side is
-            if node.kind is JoinKind.FULL:
-                return Single(), Single(), 1
-            return self._broadcast(0 if node.kind is JoinKind.RIGHT else 1, left, right)
-        for side, child in enumerate((node.left, node.right) if node.kind is JoinKind.INNER else ()):
-            if {n.relation.name for n in unique_nodes(child) if isinstance(n, Scan)} == {self._asked_broadcast}:
-                return self._broadcast(side, left, right)
-        if not pairs:
-            return self._broadcast(broadcast_side(node, keyed=False) or 0, left, right)
-        for side, stream in enumerate((left, right)):
-            if stream.pinned or stream.parallelism != self._parallelism or not isinstance(stream.distribution, Hash):
-                continue
-            # already partitioned by some of the join's keys: the other side follows
-            for keys in stream.distribution.alternatives():
-                chosen = [next((p for p in pairs if p[side] == k), None) for k in keys]
-                if keys and all(p is not None for p in chosen):
-                    kept = [p for p in chosen if p is not None]
-                    return (
-                        Hash(tuple(p[0] for p in kept), exact=True),
-                        Hash(tuple(p[1] for p in kept), exact=True),
-                        self._parallelism,
-                    )
-        inner = node.kind is JoinKind.INNER
-        small = broadcast_side(node, keyed=True) if inner and not self._inputs else None
-        if small is not None and self._spread(left if small else right) > 1:
-            return self._broadcast(small, left, right)
-        return Hash(node.left_keys, exact=True), Hash(node.right_keys, exact=True), self._parallelism
-
-    def _broadcast(self, side: int, left: StreamNode, right: StreamNode) -> tuple[Distribution, Distribution, int]:
-        """Return what a join requires one side of which goes to every task of the other."""
-        kept = left if side else right
-        parallelism = self._parallelism if self._inputs else self._spread(kept)
-        if parallelism == 1:
-            return Single(), Single(), 1
-        need: Distribution = AnyDistribution()
-        if kept.retracting and not isinstance(self._after_any(kept), Hash):
-            # a row and its retraction meet in one task's state
-            need = Hash(kept.stream_key or tuple(f.name for f in kept.schema))
-        return (need, Broadcast(), parallelism) if side else (Broadcast(), need, parallelism)
 
     def _union(self, node: Union) -> StreamNode:
         inputs = [self._rows(kid) for kid in node.inputs]
-        parallelism = max(self._spread(i) for i in inputs)
+        parallelism = max(self.placing.spread(i) for i in inputs)
         weighted = any(i.retracting for i in inputs)
-        provided = {self._after_any(i) if self._spread(i) == parallelism else AnyDistribution() for i in inputs}
+        provided = {
+            self.placing.after_any(i) if self.placing.spread(i) == parallelism else AnyDistribution() for i in inputs
+        }
         distribution: Distribution = provided.pop() if len(provided) == 1 else AnyDistribution()
         if parallelism == 1:
             distribution = Single()
@@ -716,36 +579,6 @@ class StreamPlanner:
             fields,
             node.changelog,
             key,
-            renamed(self._after_any(node), kept),
-            self._spread(node),
+            renamed(self.placing.after_any(node), kept),
+            self.placing.spread(node),
         )
-
-    def sink(self, node: StreamNode, target: SinkTarget) -> StreamNode:
-        """Return the operator that writes the rows of `node` to `target`."""
-        requires: Distribution = AnyDistribution()
-        parallelism = self._spread(node)
-        ordered = node.retracting and target.connector not in ORDERLESS_CONNECTORS
-        if bounds := partition_bounds(target.options):
-            # equal values are in one range, so a row's changes stay in order
-            requires, parallelism = Range(target.options.get("partition_by", ""), bounds), len(bounds) + 1
-        elif target.connector in SINGLE_TASK_CONNECTORS or (ordered and not node.stream_key):
-            requires, parallelism = Single(), 1
-        elif ordered and node.stream_key:
-            # the changes of a row stay in order: one writer a key, of the target's key where it has its own
-            key = tuple(k.strip() for k in target.options.get("primary_key", "").split(",") if k.strip())
-            names = {f.name for f in node.schema}
-            requires = Hash(key if key and names.issuperset(key) else node.stream_key)
-        return StreamNode(
-            sink_op(node, target),
-            (StreamInput(node, requires),),
-            node.schema,
-            node.changelog,
-            node.stream_key,
-            Single() if parallelism == 1 else result_distribution(requires, self._after_any(node), parallelism),
-            parallelism,
-        )
-
-
-def _expires(node: Join, left: StreamNode, right: StreamNode) -> tuple[tuple[str, int], ...]:
-    # a row that may be taken back is needed for that
-    return () if node.expiry is None or left.retracting or right.retracting else node.expiry

@@ -6,12 +6,10 @@ from planner.changelog import Changelog
 from planner.distribution import AnyDistribution, Distribution, Hash, Single
 from planner.keyed_sql import asof_sql
 from planner.logical import Join, JoinKind, schema_of
+from planner.placing import Needs
 from planner.render import as_declared, render
 from planner.stream_node import StreamInput, StreamNode, column_specs
 from planner.task_spec import RecomputeOp, TemporalJoinOp
-
-Needs = tuple[Distribution, Distribution, int]
-"""What a join requires of its left and right side, and its parallelism."""
 
 
 def temporal_join(node: Join, left: StreamNode, right: StreamNode, needs: Needs, ttl_us: int | None) -> StreamNode:
