@@ -517,7 +517,7 @@ class Definitions:
                 self.coordinator.unpause(obj.job_id)
                 return []
             self.coordinator.pause(obj.job_id)
-        self.coordinator.await_paused(obj.job_id, cancelled)
+        self.coordinator.pauses.await_paused(obj.job_id, cancelled)
         return []
 
     def _forget(self, objects: Sequence[CatalogObject]) -> None:

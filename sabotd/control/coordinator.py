@@ -28,10 +28,11 @@ from sabotd.agent import messages as msg
 from sabotd.control.actions import ForgottenAttemptError
 from sabotd.control.agents import REACHED, Agent
 from sabotd.control.error_rows import error_rows
-from sabotd.control.fences import Fences, wait
+from sabotd.control.fences import Fences
 from sabotd.control.job_state import Broken, Completed, Failed, Finished, Inject, Instruction, JobPhase, JobState
 from sabotd.control.jobs import Job
 from sabotd.control.late_rows import LateRowsKept
+from sabotd.control.pauses import Pauses
 from sabotd.control.shuffle_coordinator import ShuffleCoordinator, ShuffleMetrics
 from sabotd.control.tables import ControlTables
 from sabotd.control.takeover import find_left, gather
@@ -98,6 +99,7 @@ class Coordinator:
         self._lock = threading.Condition()  # guards _jobs and every JobState; notified when an epoch completes
         self._inbox: queue.SimpleQueue[msg.Report | None] = queue.SimpleQueue()
         self.fences = Fences(self._lock, self._jobs, self._post_to_sources)
+        self.pauses = Pauses(self._lock, self._jobs, tables, self.fences.ids, self._agents_of_sources, self._recovering)
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
         self._stopper = ThreadPoolExecutor(4, thread_name_prefix="stop job")
 
@@ -214,20 +216,6 @@ class Coordinator:
         """Have a job's sources read nothing more."""
         self._workflows.pause(job_id, self._tables.next_change())
 
-    def await_paused(self, job_id: str, cancelled: threading.Event) -> None:
-        """Wait until all is visible that a paused job has read.
-
-        Raises
-        ------
-        SabotError
-            `cancelled` was set.
-        """
-        with self._lock:
-            while (job := self._jobs.get(job_id)) is not None and job.paused and (state := job.state) is not None:
-                if state.phase is not JobPhase.RUNNING or state.fence_passed(job.pause_fence):
-                    return
-                wait(self._lock, cancelled)
-
     def unpause(self, job_id: str) -> None:
         """Have a paused job go on; one that has lost its tasks meanwhile begins anew."""
         self._workflows.resume(job_id, self._tables.next_change())
@@ -237,51 +225,12 @@ class Coordinator:
         self._tables.desire(job_id, desired)
 
     def pause_sources(self, job_id: str) -> None:
-        """Have the job's sources read nothing more; those out of reach are lost, and their job not restarted."""
-        with self._lock:
-            job = self._jobs.get(job_id)
-            if job is None:
-                return
-            job.paused = True
-            state = job.state
-            if state is None or state.phase is not JobPhase.RUNNING:
-                return
-            job.pause_fence = next(self.fences.ids)
-            state.pause(job.pause_fence)
-            command = msg.Pause(job_id, state.attempt, True, job.pause_fence)
-            agents = self._agents_of_sources(job, state)
-            self._lock.notify_all()
-        for agent in agents:
-            try:
-                agent.call(command)
-            except (ShuffleError, JobError) as error:
-                log.info("agent %s was not told to pause job %s: %s", agent.agent_id, job_id, error.message)
-        self._tables.set_state(job_id, state.attempt, "PAUSED")
+        """Have the job's sources read nothing more."""
+        self.pauses.pause_sources(job_id)
 
     def resume_sources(self, job_id: str) -> bool:
         """Have a paused job's sources go on; False if the job has no tasks that could."""
-        with self._lock:
-            job = self._jobs.get(job_id)
-            if job is None or job.phase in ("FAILED", "FINISHED"):
-                return True
-            job.paused = False
-            state = job.state
-            if state is None or state.phase is not JobPhase.RUNNING:
-                self._recovering(job)
-                return False
-            state.unpause()
-            state.drop_fence(job.pause_fence)
-            agents = self._agents_of_sources(job, state)
-        command = msg.Pause(job_id, state.attempt, paused=False)
-        try:
-            for agent in agents:
-                agent.call(command)
-        except (ShuffleError, JobError) as error:
-            log.warning("job %s has lost tasks and begins anew: %s", job_id, error.message)
-            self.mark_recovering(job_id)
-            return False
-        self._tables.set_state(job_id, state.attempt, "RUNNING")
-        return True
+        return self.pauses.resume_sources(job_id)
 
     def jobs(self) -> list[Job]:
         """Return the jobs in the order of their creation."""
