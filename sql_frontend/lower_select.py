@@ -79,6 +79,7 @@ class _Select:
         self.uses: list[WindowUse] = []
         self.resolver = Resolver(scope, calls=self.calls, windows=self.uses)
         self.lists: list[tuple[str, exp.Expression]] = []
+        scope.calls = self.calls
         self.items = self._visible()
         self.width = len(self.items)
         distinct = select.args.get("distinct")
@@ -90,6 +91,7 @@ class _Select:
         having, qualify = select.args.get("having"), select.args.get("qualify")
         self.having = Resolver(scope, calls=self.calls)(having.this) if having is not None else None
         self.qualify = self.resolver(qualify.this) if qualify is not None else None
+        scope.calls = None
         self.correlation = scope.correlation
         self.domain = self.correlation.domain
         self.keys = [self._beside(inner) for _, inner in self.correlation.pairs]

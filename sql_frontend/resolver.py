@@ -35,7 +35,7 @@ from sql_frontend.origin import Origin
 from sql_frontend.quantified import of_array, quantified
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
-from sql_frontend.scope import Scope, folded, schema_of_scope, struct_member
+from sql_frontend.scope import Column, Scope, folded, schema_of_scope, struct_member
 from sql_frontend.templates import filled
 from sql_frontend.types import collation_problem, data_type_text
 from sql_frontend.user_functions import called as called_by_user
@@ -372,7 +372,30 @@ class Resolver:
         value = self(node.this)
         return self._member(value, self.type_of(value), node.expression)[0]
 
+    def _of_around(self, node: exp.Expr) -> exp.Expression | None:
+        """Return an aggregate that reads no column of this SELECT: it is one of the nearest around that it reads."""
+        read = [c for c in node.find_all(exp.Column) if not isinstance(c.this, exp.Star)]
+        through = [self.scope]
+        while read and through[-1].outer is not None and not any(map(through[-1].owns, read)):
+            through.append(through[-1].outer)
+        around = through.pop()
+        if not through or around.calls is None:
+            return None
+        value = Resolver(around, calls=around.calls)(node)
+
+        def borrowed(part: exp.Expr) -> exp.Expr:
+            if not isinstance(part, exp.Column):
+                return part
+            column = Column(part.name, part.name, around.made[part.name])
+            for scope in reversed(through):
+                column = scope.borrowed(column, inside=scope is not self.scope)
+            return exp.column(column.field, quoted=True)
+
+        return value.transform(borrowed)  # type: ignore[return-value]
+
     def _aggregate(self, node: exp.Expr, name: str) -> exp.Expression:
+        if (outer := self._of_around(node)) is not None:
+            return outer
         if self.not_in is not None:
             msg = f"aggregate functions are not allowed in {self.not_in}"
             hint = "write it in HAVING" if self.not_in == "WHERE" else None
@@ -380,13 +403,15 @@ class Resolver:
         if self._in_aggregate:
             raise self.origin.error("aggregate functions cannot be nested", node, sqlstate="42803")
         self._in_aggregate = True
+        collected, self.scope.calls = self.scope.calls, None
         try:
             call = self._call(node, name)
         finally:
             self._in_aggregate = False
+            self.scope.calls = collected
         read = {c.name for a in call.arguments for c in a.find_all(exp.Column)}
         if self.scope.domain is not None and read and read <= set(self.scope.domain.fields):
-            hint = "compute it in the query around and read the result: FROM (SELECT max(x) AS top ...) AS t"
+            hint = "in a subquery of the select list or HAVING it works; else compute it before, in FROM"
             raise self.origin.unsupported("an aggregate of the query around inside its subquery", node, hint=hint)
         if name == "sum" and not call.distinct and self.type_of(call.arguments[0]) == "INTERVAL":
             parts = [replace(call, argument=filled(part, call.arguments)) for part in _INTERVAL_PARTS]

@@ -195,6 +195,8 @@ class Scope:
     domain: Domain | None = None
     reads: bool = False
     select: object = None
+    calls: list[Any] | None = None
+    """Collects the aggregates of this SELECT that stand in its subqueries, while there may be any."""
 
     @property
     def depth(self) -> int:
@@ -291,6 +293,10 @@ class Scope:
             column, rest = self.outer.find(parts, node, inside=True)
         except SqlError:
             raise missing from None
+        return self.borrowed(column, inside=inside), rest
+
+    def borrowed(self, column: Column, *, inside: bool = False) -> Column:
+        """Return what a `column` of the SELECT around is here; raises as :meth:`find` does."""
         if self.domain is not None:
             made = self.domain.field_of(column)
             if not self.reads:
@@ -300,7 +306,15 @@ class Scope:
         else:
             made = OUTER + column.field
         self.made[made] = column.type
-        return replace(column, field=made), rest
+        return replace(column, field=made)
+
+    def owns(self, node: exp.Column) -> bool:
+        """Whether a name is of this SELECT itself, if only as one that is ambiguous."""
+        try:
+            self.resolve(node.parts, node)
+        except SqlError as error:
+            return error.sqlstate not in ("42703", "42P01")
+        return True
 
     def _ambiguous(self, name: str, node: exp.Expr) -> SqlError:
         owners = [r.name for r in self.relations if r.name is not None and matching(name, r.columns)]

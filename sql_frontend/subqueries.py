@@ -136,19 +136,24 @@ class Subqueries:
             nothing = exp.Is(this=build.column(marker), expression=exp.Null())
             return exp.Case(ifs=[exp.If(this=nothing, true=bound.empty[0])], default=build.column(value))
         if not bound.one_row:
-            inner = self._only_row(inner, value, [f for _, f in keys])
+            inner, value = self._only_row(inner, value, [f for _, f in keys])
         self._pend(scope, inner, keys, bound.domain)
         return build.column(value)
 
-    def _only_row(self, node: LogicalNode, value: str, keys: Sequence[str]) -> LogicalNode:
-        """More than one row is an error to PostgreSQL, so NULL in a view."""
+    def _only_row(self, node: LogicalNode, value: str, keys: Sequence[str]) -> tuple[LogicalNode, str]:
+        """Return the rows with one for each key, and the field of the value.
+
+        More than one row is an error to PostgreSQL, so NULL in a view.
+        """
         type_ = build.types_by_field(node)[value]
-        count, first = f"{value}_n", f"{value}_v"
+        # the value may be a key itself
+        count, first, only = f"{value}_n", f"{value}_v", f"{value}_only"
         calls = (AggCall(first, "first", value, type_), AggCall(count, "count", None, "BIGINT"))
         grouped = Aggregate(node, tuple(keys), calls)
         single = exp.LTE(this=build.column(count), expression=exp.Literal.number(1))
-        only = exp.Case(ifs=[exp.If(this=single, true=build.column(first))])
-        return build.project(grouped, [*((k, build.column(k)) for k in keys), (value, only)], self.origin)
+        case = exp.Case(ifs=[exp.If(this=single, true=build.column(first))])
+        items = [*((k, build.column(k)) for k in keys), (only, case)]
+        return build.project(grouped, items, self.origin), only
 
     def _exists(self, node: exp.Exists, scope: Scope) -> exp.Expression:
         bound = self.lowered(node.this, scope, _by_equality_or_none)

@@ -33,6 +33,8 @@ SELECT label, (SELECT max(e.v + i.rate) FROM events AS e WHERE e.k = i.k) AS top
 --
 SELECT label, (SELECT count(e.v + i.rate) FROM events AS e WHERE e.k = i.k) AS n FROM items AS i
 --
+SELECT label, (SELECT i.rate) AS same, (SELECT e.k FROM events AS e WHERE e.k = i.k AND e.id = 3) AS k FROM items AS i
+--
 SELECT label, (SELECT i.rate * 2) AS twice, (SELECT coalesce(i.rate, max(e.v)) FROM events AS e) AS m FROM items AS i
 --
 SELECT label, (SELECT max(e.v) + i.rate FROM events AS e WHERE e.k = i.k) AS m FROM items AS i
@@ -253,6 +255,22 @@ FROM events)
 --
 SELECT label, (SELECT count(*) FROM events AS e WHERE e.v > ALL (SELECT j.rate FROM items AS j WHERE j.k = i.k)) AS n
 FROM items AS i
+"""
+
+AROUND = """
+SELECT k, max(rate) AS m FROM items AS i GROUP BY k HAVING EXISTS (SELECT 1 FROM events AS e WHERE e.v > max(i.rate))
+--
+SELECT k, (SELECT count(*) FROM events AS e WHERE e.v < sum(i.rate) AND e.k = i.k) AS n FROM items AS i GROUP BY k
+--
+SELECT k, (SELECT max(i.rate)) AS m, (SELECT max(e.v) + max(i.rate) FROM events AS e WHERE e.k = i.k) AS s FROM items
+AS i GROUP BY k
+--
+SELECT (SELECT count(*) FROM events AS e WHERE e.v >= avg(i.rate)) AS n FROM items AS i
+--
+SELECT k, (SELECT count(*) FROM events AS e WHERE e.k = i.k AND EXISTS (SELECT 1 FROM items AS j WHERE j.rate = e.v AND
+j.rate < max(i.rate))) AS n FROM items AS i GROUP BY k
+--
+SELECT k FROM items AS i GROUP BY k HAVING max(rate) > ALL (SELECT e.v FROM events AS e WHERE e.id < count(i.label))
 """
 
 IN_OTHER_WORDS = """

@@ -33,6 +33,7 @@ QUERIES = [
         dependent_queries.LEVELS,
         dependent_queries.JOINS,
         dependent_queries.QUANTIFIED,
+        dependent_queries.AROUND,
     )
     for sql in relation_queries.listed(text)
 ]

@@ -92,7 +92,10 @@ def test_errors(query: str, message: str, place: str | None, hint: str | None, s
         ("SELECT price FROM bid FOR UPDATE", "FOR UPDATE"),
         ("SELECT price FROM bid b, unnest([b.price]) AS u(x) FULL JOIN person ON id = x", "FULL JOIN behind a comma"),
         ("SELECT price FROM bid GROUP BY price LIMIT 10 PERCENT", "PERCENT"),
-        ("SELECT (SELECT max(bidder) FROM person) FROM bid", "an aggregate of the query around inside its subquery"),
+        (
+            "SELECT 1 AS a FROM bid WHERE (SELECT max(bidder) FROM person) > 1",
+            "an aggregate of the query around inside its subquery",
+        ),
         (
             "SELECT (WITH p AS (SELECT id FROM person WHERE id < bidder) SELECT (SELECT max(id) FROM p)) FROM bid",
             "a WITH query that reads the query around it",
