@@ -219,6 +219,7 @@ _ORDERED = frozenset(
     ["first", "last", "any_value", "arbitrary", "list", "array_agg", "string_agg", "group_concat", "listagg", "mode"]
     + ["arg_min", "arg_max", "min_by", "max_by", "argmin", "argmax", "json_group_array", "arg_min_null", "arg_max_null"]
     + ["array_concat_agg", "approx_quantile", "histogram", "map_agg", "json_group_object", JSONB_OBJECT]
+    + ["arg_min_nulls_last", "arg_max_nulls_last", "approx_top_k", "lttb"]
 )
 
 

@@ -66,7 +66,11 @@ class _Batch:
             if node.relation.connector == "values":
                 return node.relation.name
             count = _row_count(node)
-            return f'(SELECT range AS "row" FROM range({count}))' if count is not None else quote(node.relation.name)
+            return (
+                f'(SELECT range AS "row" FROM range({count}))'
+                if count is not None
+                else quote(node.relation.shown or node.relation.name)
+            )
         if self._readers[id(node)] > 1:
             if id(node) not in self._shared:
                 select = self._select(node)

@@ -64,6 +64,8 @@ class Relation:
     """Of a source whose records tell changes, how: the word after FORMAT, in lower case."""
     finite: bool = False
     """A source that ends by itself."""
+    shown: str = ""
+    """What it is called in a SELECT, if that is another name by now."""
     changelog: bool = False
     """Stands for the changes of the relation, rows that are only ever added; the last column is ``changelog_op``."""
     stream_key_of_rows: tuple[str, ...] = ()

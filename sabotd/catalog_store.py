@@ -17,7 +17,7 @@ from sql_frontend.catalog import FunctionDefinition, ViewDefinition
 class CatalogObject:
     """A source, table, view, materialized view or sink.
 
-    `relation` is what queries read (None for sinks); `reads` the names that it was made from, directly;
+    `relation` is what queries read (None for sinks); `reads` the keys of what it was made from, directly;
     `job_id` and `planned` are of materialized views and sinks.
     """
 
@@ -36,7 +36,13 @@ class CatalogObject:
     notices: tuple[str, ...] = ()
     """What whoever makes it should know."""
     writes: str | None = None
-    """The table that a sink writes into."""
+    """The table that a sink writes into, by its key."""
+    key: str = ""
+    """What the store, jobs and `reads` know it by: the name that it began with, unless that was taken."""
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", self.name)
 
 
 class CatalogStore:
@@ -44,49 +50,62 @@ class CatalogStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._objects: dict[str, CatalogObject] = {}
+        self._objects: dict[str, CatalogObject] = {}  # by key
+        self._keys: dict[str, str] = {}  # by name
 
     def add(self, obj: CatalogObject) -> None:
-        """Add an object; the caller has checked that the name is free."""
+        """Add an object, or put it in the place of itself before; the caller has checked that the name is free."""
         with self._lock:
-            self._objects[obj.name] = obj
+            present = self._objects.get(obj.key)
+            if present is not None:
+                del self._keys[present.name]
+            self._objects[obj.key] = obj
+            self._keys[obj.name] = obj.key
 
-    def remove(self, name: str) -> None:
+    def remove(self, key: str) -> None:
         """Remove an object."""
         with self._lock:
-            del self._objects[name]
+            del self._keys[self._objects.pop(key).name]
 
     def get(self, name: str) -> CatalogObject | None:
         """Return the object called `name`."""
         with self._lock:
-            return self._objects.get(name)
+            return self._objects[self._keys[name]] if name in self._keys else None
+
+    def by_key(self, key: str) -> CatalogObject | None:
+        """Return the object of a key."""
+        with self._lock:
+            return self._objects.get(key)
 
     def all(self) -> list[CatalogObject]:
         """Return every object in the order of creation."""
         with self._lock:
             return list(self._objects.values())
 
-    def dependents(self, name: str) -> list[CatalogObject]:
-        """Return what was made from `name` or writes into it, directly or not, in the order of creation."""
-        found = {name}
+    def dependents(self, key: str) -> list[CatalogObject]:
+        """Return what was made from `key` or writes into it, directly or not, in the order of creation."""
+        found = {key}
         out = []
         for obj in self.all():
             if obj.reads & found or obj.writes in found:
-                found.add(obj.name)
+                found.add(obj.key)
                 out.append(obj)
         return out
 
-    def upstream(self, names: Collection[str], *, through_tables: bool = True) -> list[CatalogObject]:
-        """Return `names` and what their rows come from, directly or not; `through_tables`: by way of sinks too."""
+    def upstream(self, keys: Collection[str], *, through_tables: bool = True) -> list[CatalogObject]:
+        """Return the objects of `keys` and what their rows come from, directly or not.
+
+        `through_tables`: what sinks bring into tables comes from where the sinks have it.
+        """
         writers: dict[str, list[str]] = {}
         for obj in self.all():
             if obj.writes is not None and through_tables:
-                writers.setdefault(obj.writes, []).append(obj.name)
+                writers.setdefault(obj.writes, []).append(obj.key)
         found: dict[str, CatalogObject] = {}
-        pending = list(names)
+        pending = list(keys)
         while pending:
             name = pending.pop()
-            known = self.get(name)
+            known = self.by_key(name)
             if known is not None and name not in found:
                 found[name] = known
                 pending += [*known.reads, *writers.get(name, [])]
@@ -98,17 +117,17 @@ class CatalogStore:
         writers: dict[str, list[str]] = {}
         for obj in self.all():
             if obj.writes is not None:
-                writers.setdefault(obj.writes, []).append(obj.name)
+                writers.setdefault(obj.writes, []).append(obj.key)
 
         def measure(name: str) -> int:
-            known = self.get(name)
+            known = self.by_key(name)
             if name not in depth and known is not None:
                 depth[name] = 1 + max((measure(n) for n in (*known.reads, *writers.get(name, ()))), default=0)
             return depth.get(name, 0)
 
         out: dict[int, list[CatalogObject]] = {}
         for obj in objects:
-            out.setdefault(measure(obj.name), []).append(obj)
+            out.setdefault(measure(obj.key), []).append(obj)
         return [out[level] for level in sorted(out)]
 
     # -- sql_frontend.catalog.Catalog
@@ -143,7 +162,7 @@ class RecordingCatalog:
         """Look `name` up and remember it."""
         relation = self._catalog.lookup(name)
         if relation is not None:
-            self.found.add(name)
+            self.found.add(relation.name)
         if self._rows is None or not isinstance(relation, Relation) or relation.kind is RelationKind.SOURCE:
             return relation
         if name not in self._estimates:

@@ -186,7 +186,7 @@ class Cluster:
                 anew.append(job)
                 rereads = True
             if rereads:
-                emptied.add(obj.name)
+                emptied.add(obj.key)
         # readers stop before what they read is emptied: one that a finished workflow deployed would fail by it
         for job in reversed(anew):
             if job.has_tasks:
@@ -217,7 +217,7 @@ class Cluster:
 
     def _is_over(self, job_id: str) -> bool:
         """Whether a job has finished and its result is there: a sink's always, a view's if its rows are on disk."""
-        views = [o.name for o in self.catalog.all() if o.job_id == job_id and o.kind == "materialized view"]
+        views = [o.key for o in self.catalog.all() if o.job_id == job_id and o.kind == "materialized view"]
         if any(self.store.resumes(name) is None for name in views) or not self.coordinator.has_finished(job_id):
             return False
         for name in views:
@@ -227,7 +227,7 @@ class Cluster:
     def _begin_again(self, job_id: str) -> None:
         for obj in self.catalog.all():
             if obj.job_id == job_id and obj.kind == "materialized view":
-                self.store.reset(obj.name)
+                self.store.reset(obj.key)
         try:
             self.coordinator.deploy(job_id)
         except SabotError as error:
@@ -374,13 +374,13 @@ class Cluster:
         for level in self.catalog.levels(objects):
             self.coordinator.fences.await_all([o.job_id for o in level if o.job_id is not None], cancelled)
             for obj in level:
-                sink = waiting.get(obj.name)
+                sink = waiting.get(obj.key)
                 if sink is not None and not self._is_held_up(obj):
                     sink.settle()
 
     def _is_held_up(self, sink: CatalogObject) -> bool:
         """Whether a job that `sink` gets rows from has not been waited for."""
-        upstream = {o.job_id for o in self.catalog.upstream([sink.name])}
+        upstream = {o.job_id for o in self.catalog.upstream([sink.key])}
         return any(j.phase == "PAUSED" for j in self.coordinator.jobs() if j.spec.job_id in upstream)
 
     def _settle_sinks(self) -> None:

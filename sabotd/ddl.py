@@ -18,7 +18,7 @@ from sabot.schema import Field, Schema, quote
 from sabotd.catalog_store import CatalogObject, CatalogStore, RecordingCatalog, in_use
 from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
-from sabotd.control.tables import ControlTables, ObjectRow
+from sabotd.control.tables import RENAME, ControlTables, ObjectRow
 from sabotd.graphs import plan_graph
 from sabotd.operators.scalar_function import compiled
 from sabotd.select_guard import check_select, relations_of
@@ -43,6 +43,7 @@ from sql_frontend.statements import (
     Drop,
     FormatClause,
     Pause,
+    Rename,
 )
 from sql_frontend.user_functions import function_macro
 
@@ -85,18 +86,18 @@ class Definitions:
                     and statement.or_replace
                     and replaceable is type(statement)
                 ):
-                    if dependents := self.catalog.dependents(present.name):
+                    if dependents := self.catalog.dependents(present.key):
                         raise in_use(present.name, dependents)
                     self._forget([present])
                 else:
                     msg = f"{present.kind} {present.name!r} is there already"
                     hint = f"DROP {present.kind.upper()} {present.name} removes it"
                     raise SqlError(msg, hint=hint, sqlstate="42P07", text=statement.text)
-            self._refuse_twins(statement)
-            obj = self.define(statement, settings)
+            self._refuse_twins(statement.name, statement.text)
+            obj = self._defined(statement, settings, self._free_key(statement.name))
             self._open(obj, statement, keep=False)
             try:
-                self.tables.add_object(ObjectRow(obj.name, obj.kind, obj.sql, settings.to_json()), obj.job_id)
+                self.tables.add_object(ObjectRow(obj.key, obj.kind, obj.sql, settings.to_json()), obj.job_id)
             except BaseException:
                 self._close(obj)
                 raise
@@ -109,16 +110,29 @@ class Definitions:
                     raise
             return list(obj.notices)
 
-    def _refuse_twins(self, statement: CreateStatement) -> None:
+    def _free_key(self, name: str) -> str:
+        """Return what a new object `name` is known by: another may have begun with this name."""
+        key, number = name, 2
+        while self.catalog.by_key(key) is not None:
+            key, number = f"{name}#{number}", number + 1
+        return key
+
+    def _defined(self, statement: CreateStatement, settings: Settings, key: str) -> CatalogObject:
+        """Define an object that the store and its job know by `key`."""
+        if key == statement.name:
+            return self.define(statement, settings)
+        return _called(self.define(replace(statement, name=key), settings), statement.name)
+
+    def _refuse_twins(self, name: str, text: str, *, but: str = "") -> None:
         """Refuse names that differ from another only by case: DuckDB, which answers SELECT, takes them for one."""
-        folded = statement.name.lower()
-        twin = next((o for o in self.catalog.all() if o.name.lower() == folded), None)
+        folded = name.lower()
+        twin = next((o for o in self.catalog.all() if o.name.lower() == folded and o.key != but), None)
         if twin is not None:
-            msg = f"{statement.name!r} differs from {twin.kind} {twin.name!r} only by upper and lower case"
-            raise SqlError(msg, hint="choose another name", sqlstate="42P07", text=statement.text)
+            msg = f"{name!r} differs from {twin.kind} {twin.name!r} only by upper and lower case"
+            raise SqlError(msg, hint="choose another name", sqlstate="42P07", text=text)
         if folded in RESERVED_NAMES:
-            msg = f"{statement.name!r} has a meaning of its own in the system"
-            raise SqlError(msg, hint="choose another name", sqlstate="42939", text=statement.text)
+            msg = f"{name!r} has a meaning of its own in the system"
+            raise SqlError(msg, hint="choose another name", sqlstate="42939", text=text)
 
     def define(self, statement: CreateStatement, settings: Settings) -> CatalogObject:
         """Bind and plan a statement; nothing is made yet."""
@@ -181,7 +195,7 @@ class Definitions:
             if found is None:
                 raise error from None
             columns, names = found
-            recording.found = {n for n in names if self.catalog.get(n) is not None}
+            recording.found = {o.key for n in names if (o := self.catalog.get(n)) is not None}
         if statement.column_names:
             columns = _renamed(columns, statement)
         return CatalogObject(
@@ -283,7 +297,7 @@ class Definitions:
         planned = plan_sink(
             query,
             job_id=job_id,
-            sink=TableTarget(statement.name, into, rereads=rereads(self.catalog, recording.found)),
+            sink=TableTarget(statement.name, table.obj.key, rereads=rereads(self.catalog, recording.found)),
             parallelism=settings.parallelism,
             max_parallelism=settings.max_parallelism,
             state_ttl_us=ttl_us,
@@ -299,7 +313,7 @@ class Definitions:
             job_id,
             planned,
             notices=query.notices + planned.notices,
-            writes=into,
+            writes=table.obj.key,
         )
 
     def _function(self, statement: CreateFunction) -> CatalogObject:
@@ -393,21 +407,26 @@ class Definitions:
         try:
             match statement:
                 case CreateTable():
-                    definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(obj.name)} (").removesuffix(")")
+                    definitions = statement.ddl.removeprefix(f"CREATE TABLE {quote(statement.name)} (").removesuffix(
+                        ")"
+                    )
                     self._check_defaults(definitions)
                     self.store.create_table(
-                        obj.name,
+                        obj.key,
                         obj.columns,
                         statement.primary_key,
                         definitions,
                         append_only=statement.append_only,
                         on_conflict=statement.on_conflict,
                         keep=keep,
+                        shown=obj.name,
                     )
                 case CreateView(materialized=True) | CreateJob() if isinstance(obj.relation, Relation):
-                    self.store.create_rows(obj.name, obj.columns, append_only=obj.relation.append_only, keep=keep)
+                    self.store.create_rows(
+                        obj.key, obj.columns, append_only=obj.relation.append_only, keep=keep, shown=obj.name
+                    )
                 case CreateSink() if obj.writes is not None:
-                    self.store.sinks.make(obj.name, obj.columns, keep=keep)
+                    self.store.sinks.make(obj.key, obj.columns, keep=keep)
                 case CreateFunction():
                     assert isinstance(obj.relation, FunctionDefinition)
                     spec = obj.relation.spec if obj.relation.language == "python" else None
@@ -438,17 +457,17 @@ class Definitions:
         """Undo `_open`: the job first, then its rows."""
         if obj.broken is not None:
             if obj.kind == "table":
-                self.store.forget_table(obj.name)
+                self.store.forget_table(obj.key)
             return
         if obj.job_id is not None:
             self.coordinator.remove(obj.job_id)
         match obj.kind:
             case "table" | "materialized view":
-                self.store.drop(obj.name)
+                self.store.drop(obj.key)
             case "view":
                 self.store.drop_plain_view(obj.name)
             case "sink" if obj.writes is not None:
-                self.store.sinks.forget(obj.name)
+                self.store.sinks.forget(obj.key)
             case "function":
                 assert isinstance(obj.relation, FunctionDefinition)
                 spec = obj.relation.spec if obj.relation.language == "python" else None
@@ -457,14 +476,26 @@ class Definitions:
     def restore(self, row: ObjectRow, paused: Collection[str]) -> None:
         """Bring an object back after a restart; its job is still to be deployed, unless it is one of `paused`."""
         statement = parse_statement(row.sql)
+        if isinstance(statement, Rename):
+            renamed = self.catalog.by_key(row.settings)
+            if renamed is not None:
+                self._rename(renamed, statement.new_name)
+            return
         assert isinstance(statement, CreateStatement)
-        obj = self.define(statement, Settings.from_json(row.settings))
+        obj = self._defined(statement, Settings.from_json(row.settings), row.name)
         self._open(obj, statement, keep=True, paused=paused)
         self.catalog.add(obj)
 
     def keep_broken(self, row: ObjectRow, reason: str) -> None:
         """Keep the name of an object that could not be brought back, so that it can be seen and dropped."""
-        self.catalog.add(CatalogObject(row.name, row.kind, row.sql, None, (), broken=reason))
+        if row.kind == RENAME:
+            return
+        try:
+            statement = parse_statement(row.sql)
+            name = statement.name if isinstance(statement, CreateStatement) else row.name
+        except SqlError:
+            name = row.name
+        self.catalog.add(CatalogObject(name, row.kind, row.sql, None, (), broken=reason, key=row.name))
 
     # -- drop
 
@@ -483,12 +514,55 @@ class Definitions:
                     msg = f"{name!r} is a {obj.kind}, not a {statement.kind}"
                     hint = f"DROP {obj.kind.upper()} {name}"
                     raise SqlError(msg, hint=hint, sqlstate="42809", text=statement.text)
-                dependents = self.catalog.dependents(name)
+                dependents = self.catalog.dependents(obj.key)
                 if dependents and not statement.cascade:
                     raise in_use(name, dependents)
                 self._forget([*reversed(dependents), obj])
                 notices += [f"{d.kind} {d.name!r} was dropped too" for d in dependents]
         return notices
+
+    # -- rename
+
+    def rename(self, statement: Rename) -> None:
+        """Give a table, materialized view or sink another name; what reads it goes on.
+
+        Raises
+        ------
+        SqlError
+            The name is taken, or a view or function has the present one in its text.
+        """
+        with self.lock:
+            obj = self.catalog.get(statement.name)
+            if obj is None:
+                raise self.unknown(statement.name, statement.kind, statement.text)
+            if obj.kind != statement.kind:
+                msg = f"{obj.name!r} is a {obj.kind}, not a {statement.kind}"
+                raise SqlError(msg, hint=f"ALTER {obj.kind.upper()} {obj.name}", sqlstate="42809", text=statement.text)
+            if obj.broken is not None:
+                msg = f"{obj.kind} {obj.name!r} could not be brought back at start"
+                raise SqlError(msg, hint="it can only be dropped", sqlstate="55000", text=statement.text)
+            taken = self.catalog.get(statement.new_name)
+            if taken is not None:
+                msg = f"{taken.kind} {taken.name!r} is there already"
+                raise SqlError(msg, hint="choose another name", sqlstate="42P07", text=statement.text)
+            self._refuse_twins(statement.new_name, statement.text, but=obj.key)
+            # these are read anew each time that they are used
+            written = [o for o in self.catalog.all() if obj.key in o.reads and o.kind in ("view", "function")]
+            if written:
+                used = ", ".join(f"{o.kind} {o.name!r}" for o in written)
+                msg = f"cannot rename {obj.name!r}: its name stands in the text of {used}"
+                raise SqlError(msg, hint="DROP that, and CREATE it again after", sqlstate="2BP01", text=statement.text)
+            self._rename(obj, statement.new_name)
+            try:
+                self.tables.add_rename(obj.key, statement.text)
+            except BaseException:
+                self._rename(_called(obj, statement.new_name), obj.name)
+                raise
+
+    def _rename(self, obj: CatalogObject, name: str) -> None:
+        if obj.broken is None and obj.kind in ("table", "materialized view"):
+            self.store.rename(obj.key, name)
+        self.catalog.add(_called(obj, name))
 
     # -- pause and resume
 
@@ -522,11 +596,11 @@ class Definitions:
 
     def _forget(self, objects: Sequence[CatalogObject]) -> None:
         """Drop objects in the order given, readers first; the tables say so before anything is torn down."""
-        job_ids = [o.job_id or f"{_JOB_PREFIX.get(o.kind, o.kind)}:{o.name}" for o in objects]
-        self.tables.remove_objects([o.name for o in objects], job_ids)
+        job_ids = [o.job_id or f"{_JOB_PREFIX.get(o.kind, o.kind)}:{o.key}" for o in objects]
+        self.tables.remove_objects([o.key for o in objects], job_ids)
         for obj in objects:
-            if self.catalog.get(obj.name) is not None:
-                self.catalog.remove(obj.name)
+            if self.catalog.by_key(obj.key) is not None:
+                self.catalog.remove(obj.key)
             self._close(obj)
 
     def unknown(self, name: str, kind: str, text: str) -> SqlError:
@@ -540,6 +614,12 @@ class Definitions:
             text=text,
             span=Span(at, at + len(name)) if at >= 0 else None,
         )
+
+
+def _called(obj: CatalogObject, name: str) -> CatalogObject:
+    """Return an object under another name."""
+    relation = replace(obj.relation, shown=name) if isinstance(obj.relation, Relation) else obj.relation
+    return replace(obj, name=name, relation=relation)
 
 
 class _placed:  # noqa: N801  (a context manager used as a verb)
@@ -607,7 +687,7 @@ def _duckdb_columns(store: Store, query: str) -> tuple[Schema, set[str]] | None:
 def _reads_sources(catalog: CatalogStore, obj: CatalogObject) -> bool:
     pending = list(obj.reads)
     while pending:
-        found = catalog.get(pending.pop())
+        found = catalog.by_key(pending.pop())
         if found is None:
             continue
         if found.kind == "source":

@@ -60,7 +60,7 @@ class TableStatements:
                 for name, _ in statement.assignments:
                     self._known(obj, name, statement.text)
                 return store.update(
-                    obj.name,
+                    obj.key,
                     statement.assignments,
                     alias=alias,
                     condition=condition,
@@ -70,7 +70,7 @@ class TableStatements:
                 )
             case Delete(alias=alias, condition=condition, source=source, returning=returning):
                 return store.delete(
-                    obj.name,
+                    obj.key,
                     alias=alias,
                     condition=condition,
                     source=source,
@@ -96,7 +96,7 @@ class TableStatements:
             what = {"INSERT": "insert into", "UPDATE": "update", "DELETE": "delete from"}[verb]
             msg = f"cannot {what} {obj.kind} {obj.name!r}"
             raise SqlError(msg, hint=f"{verb} is for tables", sqlstate="42809", text=statement.text)
-        if verb != "INSERT" and self.cluster.store.relation(obj.name).append_only:
+        if verb != "INSERT" and self.cluster.store.relation(obj.key).append_only:
             msg = f"rows of table {obj.name!r} are only ever added"
             raise SqlError(msg, hint="it was created APPEND ONLY", sqlstate="42809", text=statement.text)
         if verb != "INSERT" and any(c.name.lower() == "rowid" for c in obj.columns):
@@ -134,7 +134,7 @@ class TableStatements:
                     raise self.problem(error, sql) from error
 
     def _check_target(self, obj: CatalogObject, statement: Insert, conflict: ConflictUpdate) -> None:
-        key = self.cluster.store.relation(obj.name).primary_key
+        key = self.cluster.store.relation(obj.key).primary_key
         for name in (*conflict.target, *(n for n, _ in conflict.assignments)):
             self._known(obj, name, statement.text)
         if set(conflict.target) != set(key):
@@ -186,7 +186,7 @@ class TableStatements:
             raise SqlError(msg, sqlstate="42601", text=statement.text)
         conflict = statement.conflict
         return self.cluster.store.insert(
-            obj.name,
+            obj.key,
             rows.rename_columns(columns),
             columns,
             on_conflict=statement.on_conflict,

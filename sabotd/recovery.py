@@ -122,7 +122,7 @@ class Recovery:
                 out.append((job.spec.job_id, job.generation, not job.paused))
                 if job.paused:
                     continue
-            emptied.add(obj.name)
+            emptied.add(obj.key)
         return out
 
     def affected_by_drain(self, agent_id: str) -> Affected:
@@ -148,7 +148,7 @@ class Recovery:
         """Empty the view that the job keeps up."""
         for obj in self._catalog.all():
             if obj.job_id == job_id and obj.kind == "materialized view":
-                self._store.reset(obj.name)
+                self._store.reset(obj.key)
 
     def wait(self, seconds: float) -> bool:
         """Wait; False when the daemon stops."""

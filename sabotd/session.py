@@ -40,6 +40,7 @@ from sql_frontend.statements import (
     Flush,
     Insert,
     Pause,
+    Rename,
     Select,
     SetOption,
     Show,
@@ -118,6 +119,9 @@ class SqlSession:
                 return self._end(statement)
             case DrainAgent():
                 return self._drain(statement)
+            case Rename():
+                self._cluster.definitions.rename(statement)
+                return Done(f"ALTER {statement.kind.upper()}")
             case Pause():
                 notices = self._cluster.definitions.pause(statement, self._cancelled)
                 return Done("PAUSE" if statement.paused else "RESUME", notices=notices)
@@ -253,7 +257,7 @@ class SqlSession:
         if obj.kind not in ("table", "materialized view"):
             msg = f"cannot subscribe to {obj.kind} {obj.name!r}"
             raise SqlError(msg, hint="SUBSCRIBE is for tables and materialized views", text=statement.text)
-        return SubscribeResult(self._cluster.store.subscribe(obj.name, snapshot=statement.snapshot))
+        return SubscribeResult(self._cluster.store.subscribe(obj.key, snapshot=statement.snapshot))
 
     def _object(self, name: str, text: str) -> CatalogObject:
         obj = self._cluster.catalog.get(name)

@@ -109,7 +109,7 @@ def standing_still(cluster: Cluster, query: str) -> list[str]:
         obj = pending.pop()
         if obj.job_id in halted:
             told.append(_HALTED[halted[obj.job_id]].format(name=repr(obj.name)))
-        read = [cluster.catalog.get(name) for name in obj.reads - seen]
+        read = [cluster.catalog.by_key(name) for name in obj.reads - seen]
         pending += [o for o in read if o is not None]
         seen |= obj.reads
     return sorted(told)

@@ -19,6 +19,7 @@ from sql_frontend.statements import (
     Delete,
     Drop,
     Insert,
+    Rename,
     Statement,
     Update,
 )
@@ -50,7 +51,7 @@ class Transaction:
 
     def admit(self, statement: Statement, catalog: CatalogStore) -> None:
         """Refuse what a READ ONLY transaction may not do."""
-        if not isinstance(statement, _CREATES | Insert | Update | Delete | Drop):
+        if not isinstance(statement, _CREATES | Insert | Update | Delete | Drop | Rename):
             return
         if self.snapshot is None:
             self.wrote = True

@@ -40,6 +40,11 @@ _RENAMED = {
 }
 _RANDOM = frozenset(["reservoir_quantile"])
 _WITHIN = frozenset(["quantile_cont", "quantile_disc", "mode"])
+_ARGS = (
+    "arg_max arg_max_null arg_max_nulls_last arg_min arg_min_null arg_min_nulls_last argmax argmin max_by min_by lttb"
+)
+HOW_MANY = {**dict.fromkeys(_ARGS.split(), 2), "min": 1, "max": 1, "approx_top_k": 1}
+"""Which argument, if it is there, says how many values an aggregate gives; DuckDB looks at it row by row, and fails."""
 GROUPING = "grouping"
 """Not an aggregate, but told by the grouping set: which of its arguments are not grouped by."""
 WINDOW_ONLY = frozenset(
@@ -242,4 +247,8 @@ def call_type(call: Aggregation, arguments: Sequence[str], origin: Origin, *, wi
         shown = ", ".join(arguments)
         msg = f"{call.function} cannot take {shown}" if shown else f"{call.function} needs an argument"
         raise origin.error(msg, call.node, hint=first_line(error), sqlstate="42883") from error
+    if type_ == "BIT":
+        raise origin.unsupported(
+            f"{call.function}, which gives a BIT,", call.node, hint="list(DISTINCT x) has them too"
+        )
     return "DECIMAL(38,0)" if type_ in ("HUGEINT", "UHUGEINT", "BIGNUM") else type_

@@ -1,14 +1,14 @@
-"""ALTER: jobs are paused and go on, agents are drained; definitions do not change."""
+"""ALTER: jobs are paused and go on, agents are drained, relations get other names; definitions do not change."""
 
 from __future__ import annotations
 
 from sabot.errors import Span
 from sql_frontend.cursor import Cursor
-from sql_frontend.statements import DrainAgent, Pause
+from sql_frontend.statements import DrainAgent, Pause, Rename
 
 
-def parse_alter(cur: Cursor, span: Span) -> DrainAgent | Pause:
-    """Parse ``ALTER SYSTEM DRAIN AGENT name`` or ``ALTER MATERIALIZED VIEW | SINK | JOB name PAUSE | RESUME``."""
+def parse_alter(cur: Cursor, span: Span) -> DrainAgent | Pause | Rename:
+    """Parse ``ALTER SYSTEM DRAIN AGENT name``, or ALTER of a relation or job: PAUSE, RESUME, RENAME TO."""
     here = cur.here()
     cur.expect("ALTER")
     if cur.accept("SYSTEM"):
@@ -17,14 +17,24 @@ def parse_alter(cur: Cursor, span: Span) -> DrainAgent | Pause:
         agent = cur.name("the agent's name")
         cur.finish()
         return DrainAgent(agent, cur.text, span)
-    kind = _kind(cur)
+    kind = "table" if cur.accept("TABLE") else _kind(cur)
     if kind is None:
-        hint = "ALTER pauses and resumes materialized views and sinks; else DROP it and CREATE it again"
+        hint = (
+            "ALTER pauses, resumes and renames tables, materialized views and sinks; else DROP it and CREATE it again"
+        )
         raise cur.error("ALTER of this is not supported", span=here, hint=hint, sqlstate="0A000")
     name = cur.relation_name(f"the name of the {kind}")
-    word = cur.accept_one({"PAUSE", "RESUME"})
+    if cur.accept("RENAME"):
+        if kind == "job" or not cur.accept("TO"):
+            what = "RENAME of a job" if kind == "job" else "RENAME of anything but the whole"
+            raise cur.error(f"{what} is not supported", span=cur.here(), hint="RENAME TO name", sqlstate="0A000")
+        new_name = cur.relation_name("the new name")
+        cur.finish()
+        return Rename(kind, name, new_name, cur.text, span)
+    word = cur.accept_one({"PAUSE", "RESUME"}) if kind != "table" else None
     if word is None:
-        raise cur.unexpected("PAUSE or RESUME")
+        words = {"table": "RENAME TO", "job": "PAUSE or RESUME"}
+        raise cur.unexpected(words.get(kind, "PAUSE, RESUME or RENAME TO"))
     cur.finish()
     return Pause(kind, name, word == "PAUSE", cur.text, span)
 

@@ -70,6 +70,7 @@ _CALLABLE = frozenset(
         TokenType.RIGHT,
         TokenType.REPLACE,
         TokenType.FORMAT,
+        TokenType.LIST,
     }
 )
 _JSON = {TokenType.ARROW: TokenType.HASH_ARROW, TokenType.DARROW: TokenType.DHASH_ARROW}

@@ -14,6 +14,7 @@ from sabot.schema import Schema, struct_fields
 from sql_frontend.arithmetic import ARITHMETIC, asked_for, computed
 from sql_frontend.calls import (
     GROUPING,
+    HOW_MANY,
     WINDOW_ONLY,
     Aggregation,
     Sort,
@@ -136,6 +137,11 @@ _INTERVAL_PARTS = (
 _INTERVAL_OF_PARTS = (
     "to_months(CAST(p1 AS INTEGER)) + to_days(CAST(p2 AS INTEGER)) + to_microseconds(CAST(p3 AS BIGINT))"
 )
+
+
+def _is_above_zero(argument: exp.Expression) -> bool:
+    number = argument.unnest()
+    return isinstance(number, exp.Literal) and not number.is_string and number.name.isdigit() and int(number.name) > 0
 
 
 def _pair(argument: exp.Expression) -> exp.Expression:
@@ -450,6 +456,10 @@ class Resolver:
         if name in ("count", "sum", "avg") and len(arguments) != 1:
             raise self.origin.error(f"{name} takes one argument", node, sqlstate="42883")
         resolved = [_pair(self(a)) for a in arguments]
+        place = HOW_MANY.get(name, len(resolved))
+        if place < len(resolved) and not _is_above_zero(resolved[place]):
+            msg = f"how many values {name} gives must be a whole number above zero"
+            raise self.origin.error(msg, arguments[place], hint="write it as it is: 3", sqlstate="22023")
         reads = [i for i, r in enumerate(resolved) if i == 0 or any(r.find_all(exp.Column))]
         last = reads[-1] if reads and (reads[-1] > 0 or any(resolved[0].find_all(exp.Column))) else -1
         if last < 0 and resolved and name not in WINDOW_ONLY:

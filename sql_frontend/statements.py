@@ -313,6 +313,17 @@ class Pause:
     span: Span
 
 
+@dataclass(frozen=True)
+class Rename:
+    """ALTER TABLE | MATERIALIZED VIEW | SINK name RENAME TO new_name."""
+
+    kind: str
+    name: str
+    new_name: str
+    text: str
+    span: Span
+
+
 Statement: TypeAlias = (
     CreateSource
     | CreateTable
@@ -335,5 +346,6 @@ Statement: TypeAlias = (
     | End
     | DrainAgent
     | Pause
+    | Rename
 )
 """``text`` of a statement is its own source text; ``span`` where that stands in the whole script."""

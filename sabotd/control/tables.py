@@ -52,9 +52,16 @@ counters = sa.Table(
 )
 
 
+RENAME = "rename"
+"""The kind of a row that is a renaming, of the object that `settings` names: later statements know it by that name."""
+
+
 @dataclass(frozen=True)
 class ObjectRow:
-    """An object of the catalog as it is kept: the statement that made it, and the settings it was made under."""
+    """An object of the catalog as it is kept: the statement that made it, and the settings it was made under.
+
+    Its name is its key, which stays; rows of kind `RENAME` stand between where it was given another.
+    """
 
     name: str
     kind: str
@@ -122,9 +129,17 @@ class ControlTables:
             if job_id is not None:
                 con.execute(sa.insert(jobs).values(job_id=job_id, generation=0, desired="running", state="CREATING"))
 
-    def remove_objects(self, names: Sequence[str], job_ids: Sequence[str]) -> None:
-        """Forget objects and their jobs."""
+    def add_rename(self, key: str, sql: str) -> None:
+        """Record that an object has another name from now on."""
         with self._engine.begin() as con:
+            # no name that an object could have
+            name = f"\x01rename {_next(con, 'change')}"
+            con.execute(sa.insert(objects).values(name=name, kind=RENAME, sql=sql, settings=key))
+
+    def remove_objects(self, names: Sequence[str], job_ids: Sequence[str]) -> None:
+        """Forget objects, their names and their jobs."""
+        with self._engine.begin() as con:
+            con.execute(sa.delete(objects).where(objects.c.kind == RENAME, objects.c.settings.in_(names)))
             con.execute(sa.delete(objects).where(objects.c.name.in_(names)))
             con.execute(sa.delete(jobs).where(jobs.c.job_id.in_(job_ids)))
             con.execute(sa.delete(tasks).where(tasks.c.job_id.in_(job_ids)))

@@ -33,6 +33,8 @@ class StoredRelation:
     on_conflict: str = "overwrite"
     """What an INSERT does with a row whose key is there: overwrite, ignore, or update_if_not_null."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    shown: str = ""
+    """What clients call it, if that is another name by now."""
     epoch: int = 0
     live_rows: int = 0
     dead_rows: int = 0
@@ -40,7 +42,17 @@ class StoredRelation:
     @property
     def path(self) -> str:
         """The qualified SQL name of the rows."""
-        return f"{'durable' if self.durable else 'memory'}.main.{quote(self.name)}"
+        return f"durable.main.{quote(self.name)}" if self.durable else self.public
+
+    @property
+    def alias(self) -> str:
+        """What clients call it."""
+        return self.shown or self.name
+
+    @property
+    def public(self) -> str:
+        """The qualified SQL name by which clients read the rows."""
+        return f"memory.main.{quote(self.alias)}"
 
     @property
     def arrow(self) -> pa.Schema:

@@ -110,22 +110,28 @@ class Store:
         append_only: bool = False,
         on_conflict: str = "overwrite",
         keep: bool = False,
+        shown: str = "",
     ) -> None:
-        """Make table `name` with `ddl_columns` (column definitions), or open the one on the disk (`keep`)."""
+        """Make table `name` with `ddl_columns` (column definitions), or open the one on the disk (`keep`).
+
+        Clients call it `shown`, if that is given.
+        """
         relation = self._open(name, schema, append_only=append_only, primary_key=primary_key, durable=True, keep=keep)
         relation.on_conflict = on_conflict
+        relation.shown = shown
         # a daemon killed between its tables and this file may have left an older one of that name
         create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
         self._make(
             relation,
             f"{create} {relation.path} ({ddl_columns})",
-            f"CREATE OR REPLACE VIEW memory.main.{quote(name)} AS SELECT * FROM {relation.path}",
+            f"CREATE OR REPLACE VIEW {relation.public} AS SELECT * FROM {relation.path}",
         )
 
-    def create_rows(self, name: str, schema: Schema, *, append_only: bool, keep: bool = False) -> None:
+    def create_rows(self, name: str, schema: Schema, *, append_only: bool, keep: bool = False, shown: str = "") -> None:
         """Open the (empty) rows of a materialized view, or those that a killed daemon left on the disk (`keep`)."""
         durable = keep and self._log_ends.left(name) is not None
         relation = self._open(name, schema, append_only=append_only, primary_key=(), durable=durable, keep=durable)
+        relation.shown = shown
         self._make(relation, *_rows_of_a_view(relation))
 
     def renew(self, name: str, *, durable: bool) -> None:
@@ -195,7 +201,7 @@ class Store:
     @staticmethod
     def _drop_rows(relation: StoredRelation) -> None:
         if relation.durable:
-            relation.connection.execute(f"DROP VIEW IF EXISTS memory.main.{quote(relation.name)}")
+            relation.connection.execute(f"DROP VIEW IF EXISTS {relation.public}")
         relation.connection.execute(f"DROP TABLE IF EXISTS {relation.path}")
 
     def drop_unknown_tables(self, known: Sequence[str]) -> None:
@@ -230,6 +236,19 @@ class Store:
             msg = f"relation {name!r} does not exist"
             raise SqlError(msg, hint="it was dropped", sqlstate="42P01")
         return found
+
+    def rename(self, name: str, shown: str) -> None:
+        """Have clients call relation `name` by another name; whoever reads or writes it goes on."""
+        with self._locked(name) as relation:
+            before, relation.shown = relation.public, shown
+            if relation.durable:
+                relation.connection.execute(f"DROP VIEW {before}")
+                relation.connection.execute(f"CREATE VIEW {relation.public} AS SELECT * FROM {relation.path}")
+            else:
+                # by way of another: to DuckDB names that differ by case are one
+                between = quote(f"__renamed {name}")
+                relation.connection.execute(f"ALTER TABLE {before} RENAME TO {between}")
+                relation.connection.execute(f"ALTER TABLE memory.main.{between} RENAME TO {quote(shown)}")
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[StoredRelation]:
@@ -559,7 +578,7 @@ def _rows_of_a_view(relation: StoredRelation) -> tuple[str, ...]:
         return (f"CREATE TABLE {relation.path} ({columns})",)
     return (
         f"CREATE TABLE IF NOT EXISTS {relation.path} ({columns})",
-        f"CREATE OR REPLACE VIEW memory.main.{quote(relation.name)} AS SELECT * FROM {relation.path}",
+        f"CREATE OR REPLACE VIEW {relation.public} AS SELECT * FROM {relation.path}",
     )
 
 

@@ -84,7 +84,7 @@ def _refuse_null_keys(relation: StoredRelation) -> None:
     """Refuse rows of ``__taken`` without a key, as PostgreSQL does; what a sink writes may have none."""
     for key in relation.primary_key:
         if relation.connection.execute(f"SELECT 1 FROM __taken WHERE {quote(key)} IS NULL LIMIT 1").fetchone():
-            msg = f"NULL in column {key!r}, which is of the primary key of table {relation.name!r}"
+            msg = f"NULL in column {key!r}, which is of the primary key of table {relation.alias!r}"
             raise SqlError(msg, hint="every row needs its key", sqlstate="23502")
 
 
@@ -133,7 +133,7 @@ def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.R
     if con.execute(f"SELECT 1 FROM __taken GROUP BY {keys} HAVING count(*) > 1").fetchone():
         msg = "ON CONFLICT DO UPDATE cannot change a row a second time"
         raise SqlError(msg, hint="two of the rows have the same key", sqlstate="21000")
-    table = quote(relation.name)
+    table = quote(relation.alias)
     same = " AND ".join(f"{table}.{quote(k)} = excluded.{quote(k)}" for k in relation.primary_key)
     where = f" WHERE ({conflict.condition})" if conflict.condition is not None else ""
     present = f"FROM {relation.path} AS {table} JOIN __given AS excluded ON {same}{where}"
@@ -142,7 +142,7 @@ def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.R
     new = f"FROM __given AS excluded ANTI JOIN {relation.path} AS {table} ON {same}"
     con.execute(f"INSERT INTO __taken SELECT excluded.* {new}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE __changed AS SELECT {table}.* {present}")
-    values = ", ".join(_new_values(relation, conflict.assignments, relation.name))
+    values = ", ".join(_new_values(relation, conflict.assignments, relation.alias))
     con.execute(f"INSERT INTO __taken SELECT {values} {present}")
     con.execute(f"DELETE FROM {relation.path} t USING __changed n WHERE {same_key(relation)}")
     return fetch(relation, "SELECT * FROM __changed")
@@ -251,7 +251,7 @@ def finish(
     batches = new if relation.append_only else [*(_weigh(b, -1) for b in removed), *(_weigh(b, 1) for b in new)]
     returned = None
     if returning is not None:
-        sql = f"SELECT {returning} FROM {source} AS {quote(alias or relation.name)}"
+        sql = f"SELECT {returning} FROM {source} AS {quote(alias or relation.alias)}"
         returned = relation.connection.sql(sql).to_arrow_table()
     relation.log.prepare(relation.epoch + 1, batches)
     return Written(sum(b.num_rows for b in new) if count is None else count, returned)
@@ -277,7 +277,7 @@ def written(relation: StoredRelation) -> Iterator[None]:
         with transaction(relation, relation.epoch + 1):
             yield
     except OSError as error:
-        msg = f"table {relation.name!r}: the rows cannot be written: {(error.strerror or str(error)).lower()}"
+        msg = f"table {relation.alias!r}: the rows cannot be written: {(error.strerror or str(error)).lower()}"
         raise SqlError(msg, sqlstate="53100" if error.errno == errno.ENOSPC else "58030") from error
     relation.epoch += 1
 

@@ -18,6 +18,7 @@ from sql_frontend.statements import (
     FormatClause,
     Insert,
     Pause,
+    Rename,
     Select,
     SetOption,
     Show,
@@ -313,3 +314,22 @@ def test_what_alter_does_not_take(text: str, message: str, at: str) -> None:
     assert caught.value.message == message
     assert caught.value.span is not None
     assert text[caught.value.span.start : caught.value.span.end] == at
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("table", "TABLE"), ("materialized view", "MATERIALIZED VIEW"), ("sink", "SINK")]
+)
+def test_rename(kind: str, word: str) -> None:
+    found = parse_statement(f'ALTER {word} public.A RENAME TO "B"')
+    assert isinstance(found, Rename)
+    assert (found.kind, found.name, found.new_name) == (kind, "a", "B")
+
+
+def test_a_sink_into_a_table() -> None:
+    found = parse_statement("CREATE SINK s INTO public.T (a, \"B\") AS SELECT 1, 2 WITH (state_ttl = '1 day')")
+    assert isinstance(found, CreateSink)
+    assert (found.into, found.into_columns, found.query) == ("t", ("a", "B"), "SELECT 1, 2")
+    assert found.options == (("state_ttl", "1 day"),)
+    whole = parse_statement("CREATE SINK s INTO t FROM v")
+    assert isinstance(whole, CreateSink)
+    assert (whole.into, whole.into_columns, whole.from_relation) == ("t", (), "v")
