@@ -18,12 +18,10 @@ def parse_alter(cur: Cursor, span: Span) -> DrainAgent | Pause | Rename:
         cur.finish()
         return DrainAgent(agent, cur.text, span)
     kind = "table" if cur.accept("TABLE") else _kind(cur)
-    if kind is None:
-        hint = (
-            "ALTER pauses, resumes and renames tables, materialized views and sinks; else DROP it and CREATE it again"
-        )
+    name = cur.relation_name(f"the name of the {kind}") if kind is not None else ""
+    if kind is None or (kind == "table" and not cur.at_words("RENAME")):
+        hint = "ALTER renames tables, materialized views and sinks, and pauses the last two; else DROP it and CREATE it"
         raise cur.error("ALTER of this is not supported", span=here, hint=hint, sqlstate="0A000")
-    name = cur.relation_name(f"the name of the {kind}")
     if cur.accept("RENAME"):
         if kind == "job" or not cur.accept("TO"):
             what = "RENAME of a job" if kind == "job" else "RENAME of anything but the whole"
