@@ -25,6 +25,7 @@ from sabot.schema import Field, Schema, quote
 from sql_frontend import build
 from sql_frontend.casts import cast, literal_text
 from sql_frontend.catalog import Catalog, FunctionDefinition, ViewDefinition
+from sql_frontend.check import check_types, render
 from sql_frontend.clauses import INCLUDE_KINDS, SOURCE_CHANGES
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import union_types
@@ -39,7 +40,7 @@ from sql_frontend.origin import Origin
 from sql_frontend.parse_function import body_error
 from sql_frontend.query_tokens import CHANGELOG, MARK
 from sql_frontend.read_query import read_expression, read_query, written_by_window
-from sql_frontend.resolver import Resolver, check_types, render
+from sql_frontend.resolver import Resolver
 from sql_frontend.scope import (
     Bound,
     Column,

@@ -8,9 +8,9 @@ from sqlglot import exp
 
 from planner.logical import Aggregate, Filter, LogicalNode, NamedExpr, Project, Relation, RelationKind, Scan, schema_of
 from sabot.schema import Field, Schema
+from sql_frontend.check import check_types
 from sql_frontend.guard import guarded
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import check_types
 from sql_frontend.types import check_column_type
 
 _WIDE = ("HUGEINT", "UHUGEINT", "BIGNUM")

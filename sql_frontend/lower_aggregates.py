@@ -10,8 +10,9 @@ from sqlglot import exp
 from planner.logical import AggCall, Aggregate, LogicalNode, OrderBy, Union, schema_of
 from sql_frontend import build
 from sql_frontend.calls import GROUPING, Aggregation, call_type
+from sql_frontend.check import check_types
 from sql_frontend.dependent import completed
-from sql_frontend.resolver import WINDOW, Resolver, check_types
+from sql_frontend.resolver import WINDOW, Resolver
 from sql_frontend.scope import Scope
 
 LIST = "\x03"

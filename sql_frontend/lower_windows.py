@@ -9,9 +9,10 @@ from sqlglot import exp
 
 from planner.logical import Fill, GapFill, LogicalNode, Sessions, Timeline, Window, WindowKind, schema_of
 from sql_frontend import build
+from sql_frontend.check import render
 from sql_frontend.duck import constant
 from sql_frontend.origin import Origin
-from sql_frontend.resolver import Resolver, render
+from sql_frontend.resolver import Resolver
 from sql_frontend.scope import Bound, Column, RelationInScope, Scope, folded
 
 _ARGS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import duckdb
 from sqlglot import exp
 
 from planner.keyed_sql import SESSION_FRAME
-from sabot.schema import Schema, struct_fields
+from sabot.schema import struct_fields
 from sql_frontend.arithmetic import ARITHMETIC, asked_for, computed
 from sql_frontend.calls import (
     GROUPING,
@@ -26,13 +25,14 @@ from sql_frontend.calls import (
 )
 from sql_frontend.casts import cast, literal_text
 from sql_frontend.catalog import FunctionDefinition
+from sql_frontend.check import check_types, render
 from sql_frontend.clock import CLOCK_HINT, clock_call
 from sql_frontend.cursor import nearest
-from sql_frontend.duck import constant, describe, first_line
+from sql_frontend.duck import constant, first_line
 from sql_frontend.functions import check_callable, function, part_of, translate
+from sql_frontend.intervals import INTERVAL_OF_PARTS, INTERVAL_PARTS, interval
 from sql_frontend.map_tokens import MAP_OF
 from sql_frontend.operators import by_place, concatenated, contains, has_keys, powered, subscripted
-from sql_frontend.origin import Origin
 from sql_frontend.quantified import of_array, quantified
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
@@ -126,17 +126,6 @@ _LOCAL_CLOCKS: dict[type[exp.Expr], str] = {
     exp.CurrentTime: "CAST(CAST(now() AS TIMESTAMP) AS TIME)",
     exp.Localtimestamp: "CAST(now() AS TIMESTAMP)",
 }
-
-
-_INTERVAL_PARTS = (
-    "date_part('year', p1) * 12 + date_part('month', p1)",
-    "date_part('day', p1)",
-    "date_part('hour', p1) * 3600000000 + date_part('minute', p1) * 60000000 + date_part('microsecond', p1)",
-)
-"""What intervals add up by, each on its own: months, days and microseconds."""
-_INTERVAL_OF_PARTS = (
-    "to_months(CAST(p1 AS INTEGER)) + to_days(CAST(p2 AS INTEGER)) + to_microseconds(CAST(p3 AS BIGINT))"
-)
 
 
 def _is_above_zero(argument: exp.Expression) -> bool:
@@ -297,7 +286,7 @@ class Resolver:
         if isinstance(node, exp.Extract):
             return self._extract(node)
         if isinstance(node, exp.Interval):
-            return self._interval(node)
+            return interval(node, self.origin)
         if isinstance(node, exp.Struct) and all(isinstance(e, exp.PropertyEQ) for e in node.expressions):
             fields = [exp.PropertyEQ(this=e.this.copy(), expression=self(e.expression)) for e in node.expressions]
             return exp.Struct(expressions=fields)
@@ -420,8 +409,8 @@ class Resolver:
             hint = "in a subquery of the select list or HAVING it works; else compute it before, in FROM"
             raise self.origin.unsupported("an aggregate of the query around inside its subquery", node, hint=hint)
         if name == "sum" and not call.distinct and self.type_of(call.arguments[0]) == "INTERVAL":
-            parts = [replace(call, argument=filled(part, call.arguments)) for part in _INTERVAL_PARTS]
-            return filled(_INTERVAL_OF_PARTS, [self._made(part) for part in parts])
+            parts = [replace(call, argument=filled(part, call.arguments)) for part in INTERVAL_PARTS]
+            return filled(INTERVAL_OF_PARTS, [self._made(part) for part in parts])
         return self._made(call)
 
     def _made(self, call: Aggregation) -> exp.Expression:
@@ -700,24 +689,6 @@ class Resolver:
         value = self(node.expression)
         return part_of(part, value)
 
-    def _interval(self, node: exp.Interval) -> exp.Expression:
-        unit = node.args.get("unit")
-        if not isinstance(node.this, exp.Literal):
-            raise self.origin.unsupported("INTERVAL of anything but a string", node)
-        if isinstance(unit, exp.IntervalSpan):
-            micros = _span_microseconds(node.this.name, unit.this.name.upper(), unit.expression.name.upper())
-            if micros is None:
-                raise self.origin.error(f"cannot read the interval {node.this.name!r}", node, sqlstate="22007")
-            return exp.Interval(this=exp.Literal.string(f"{micros} MICROSECONDS"))
-        # in a string DuckDB takes every unit that PostgreSQL does, after it only whole words
-        written = f"{node.this.name} {unit.name}" if unit else node.this.name
-        interval = exp.Interval(this=exp.Literal.string(written))
-        try:
-            constant(interval.sql("duckdb"))
-        except duckdb.Error as error:
-            raise self.origin.error(first_line(error), node, sqlstate="22007") from error
-        return interval
-
 
 def _of_boolean(node: exp.Expr) -> bool:
     """Whether what stands behind IS is TRUE, FALSE or UNKNOWN."""
@@ -733,73 +704,3 @@ def _json_path(steps: Sequence[str | int]) -> str:
             escaped = str(step).replace("\\", "\\\\").replace('"', '\\"')
             path += f'."{escaped}"'
     return path
-
-
-_UNITS = ("DAY", "HOUR", "MINUTE", "SECOND")
-_UNIT_US = {"DAY": 86_400_000_000, "HOUR": 3_600_000_000, "MINUTE": 60_000_000, "SECOND": 1_000_000}
-
-
-def _span_microseconds(text: str, first: str, last: str) -> int | None:
-    """Return the length of ``INTERVAL '20:10.5' MINUTE TO SECOND``, or None if it is not written like that."""
-    if first not in _UNITS or last not in _UNITS or _UNITS.index(first) >= _UNITS.index(last):
-        return None
-    units = _UNITS[_UNITS.index(first) : _UNITS.index(last) + 1]
-    stripped = text.strip()
-    sign = -1 if stripped.startswith("-") else 1
-    parts = re.split(r"[ :]+", stripped.lstrip("+-"))
-    if len(parts) != len(units):
-        return None
-    total = 0
-    for unit, part in zip(units, parts, strict=True):
-        match = re.fullmatch(r"(\d+)(?:\.(\d{1,6}))?", part)
-        if match is None or (match[2] and unit != "SECOND"):
-            return None
-        total += int(match[1]) * _UNIT_US[unit] + int((match[2] or "").ljust(6, "0") or 0)
-    return sign * total
-
-
-def check_types(fields: Schema, items: Sequence[exp.Expression], origin: Origin) -> list[str]:
-    """Return DuckDB's type of each of `items` over an input of `fields`.
-
-    Raises
-    ------
-    SqlError
-        42804 with DuckDB's reason, at the smallest part of the expression that is wrong.
-    """
-    if not items:
-        return []
-    texts = tuple(render(i) for i in items)
-    try:
-        return list(describe(fields, texts))
-    except duckdb.Error as error:
-        bad, reason = _offender(fields, items, error)
-        said = str(reason)
-        hint = None
-        if "explicit type casts" in said:
-            hint = "cast the arguments: x::TYPE"
-        elif "Did you mean" in said:
-            hint = "did you mean " + said.split("Did you mean", 1)[1].split("\n", maxsplit=1)[0].strip()
-        raise origin.error(first_line(reason), bad, hint=hint, sqlstate="42804") from error
-
-
-_PARTS = (exp.Identifier, exp.DataType, exp.Var, exp.If, exp.Slice, exp.PropertyEQ, exp.Kwarg, exp.Lambda)
-"""What is no expression by itself."""
-
-
-def _offender(
-    fields: Schema, items: Sequence[exp.Expression], error: duckdb.Error
-) -> tuple[exp.Expr | None, duckdb.Error]:
-    for item in items:
-        for node in reversed(list(item.walk(bfs=True))):
-            if isinstance(node, _PARTS) or node.find_ancestor(exp.Lambda) is not None:
-                continue
-            try:
-                describe(fields, (render(node),))
-            except duckdb.Error as reason:
-                return node, reason
-    return None, error
-
-
-def render(node: exp.Expr) -> str:
-    """Return DuckDB SQL of a resolved expression."""
-    return node.sql("duckdb")
