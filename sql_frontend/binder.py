@@ -370,6 +370,19 @@ def _finished(bound: Bound, names: Sequence[str], tree: exp.Expr, origin: Origin
     return build.project(bound.node, items, origin)
 
 
+def _selected(tree: exp.Values) -> exp.Query:
+    """Return VALUES that read the query around as SELECTs."""
+    selects: list[exp.Query] = []
+    for row in tree.expressions:
+        cells = row.expressions if isinstance(row, exp.Tuple) else [row.unnest()]
+        named = [exp.alias_(cell, f"column{i + 1}", copy=True) for i, cell in enumerate(cells)]
+        selects.append(exp.Select(expressions=named))
+    whole = selects[0]
+    for select in selects[1:]:
+        whole = exp.Union(this=whole, expression=select, distinct=False)
+    return whole
+
+
 @dataclass(frozen=True)
 class _Cte:
     """A WITH query, lowered once."""
@@ -411,7 +424,9 @@ class _Binder:
             bound = self._difference(tree, self._with(tree, ctes, outer, domain), outer, domain)
             return limited(tree, bound, self.origin, outer, outermost=outermost)
         if isinstance(tree, exp.Values):
-            return limited(tree, self._values(tree), self.origin, outer, outermost=outermost)
+            reads = outer is not None and tree.find(exp.Column) is not None
+            bound = self.query(_selected(tree), ctes, outer, domain) if reads else self._values(tree)
+            return limited(tree, bound, self.origin, outer, outermost=outermost)
         name = {"Except": "EXCEPT", "Intersect": "INTERSECT"}.get(type(tree).__name__, type(tree).__name__.upper())
         raise self.origin.unsupported(name, tree, hint="UNION, INTERSECT and EXCEPT work")
 

@@ -85,6 +85,9 @@ class FromLowering:
         self.through = DomainInFrom(domain, origin)
         self.subqueries = Subqueries(query, origin)
         self.clocked: list[exp.Expression] = []
+        self.late: Scope | None = None
+        """The whole FROM, if a condition of an inner join in it may as well stand in WHERE."""
+        self.asked: list[exp.Expr] = []
 
     def query(self, tree: exp.Expr) -> Bound:
         """Lower a query in FROM: of this one it sees what this one sees of that around."""
@@ -120,24 +123,27 @@ class FromLowering:
         """Return the rows that FROM and WHERE leave, and the names they go by."""
         from_ = select.args.get("from_")
         scope = self._scope()
+        joins = select.args.get("joins") or ()
+        if not any(str(join.args.get("side") or "").upper() in ("RIGHT", "FULL") for join in joins):
+            self.late = scope
         groups = [Group([self._first(from_, scope)], [])]
-        for join in select.args.get("joins") or ():
+        for join in joins:
             self._check_join(join)
             groups = self._joined(join, groups, scope)
         scope.subquery = self.subqueries.value
         items = [item for group in groups for item in group.items]
         pool = [p for group in groups for p in group.pool]
         semi, clocked = [], self.clocked
-        if (where := select.args.get("where")) is not None:
-            for part in _written_conjuncts(where.this):
-                if calls_clock(part) and not self.origin.once:
-                    clocked += self._clocked(part, scope, not_in="WHERE")
-                    continue
-                condition = self.subqueries.semi(part)
-                if condition is not None:
-                    semi.append(condition)
-                else:
-                    pool += build.conjuncts(Resolver(scope, not_in="WHERE")(part))
+        where = select.args.get("where")
+        for part in [*self.asked, *(_written_conjuncts(where.this) if where is not None else [])]:
+            if calls_clock(part) and not self.origin.once:
+                clocked += self._clocked(part, scope, not_in="WHERE")
+                continue
+            condition = self.subqueries.semi(part)
+            if condition is not None:
+                semi.append(condition)
+            else:
+                pool += build.conjuncts(Resolver(scope, not_in="WHERE")(part))
         pool = self._correlated(pool, scope)
         items, pool = self.through.met(items, pool)
         if self.reads and not any(item.outer for item in items):
@@ -227,6 +233,8 @@ class FromLowering:
         for part in on:
             if calls_clock(part) and plain and not self.origin.once:
                 self.clocked += self._clocked(part, around, not_in="JOIN ... ON")
+            elif plain and scope is self.late and part.find(exp.Query) is not None:
+                self.asked.append(part)
             else:
                 pool += build.conjuncts(Resolver(around, not_in="JOIN ... ON")(part))
         by_time = temporal or method == "ASOF"
@@ -309,7 +317,8 @@ class FromLowering:
         source = join.this
         on = join.args.get("on")
         if str(join.args.get("side") or "").upper() not in ("", "LEFT") or join.args.get("using"):
-            raise self.origin.unsupported("this join with a function or LATERAL", join)
+            hint = "JOIN and LEFT JOIN work, with ON"
+            raise self.origin.unsupported("this join with a function or LATERAL", join, hint=hint)
         left = self._combined(group)
         if self.reads and not left.outer:
             left = self.through.carried(left)

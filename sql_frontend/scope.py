@@ -291,8 +291,10 @@ class Scope:
             missing = error
         try:
             column, rest = self.outer.find(parts, node, inside=True)
-        except SqlError:
-            raise missing from None
+        except SqlError as error:
+            # a relation that is around tells best which of its columns is not there
+            known = missing.sqlstate == "42P01" and error.sqlstate != "42P01"
+            raise (error if known else missing) from None
         return self.borrowed(column, inside=inside), rest
 
     def borrowed(self, column: Column, *, inside: bool = False) -> Column:

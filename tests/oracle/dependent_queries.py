@@ -214,6 +214,16 @@ SELECT a.id, b.label FROM events AS a JOIN items AS b ON a.v IS NOT DISTINCT FRO
 --
 SELECT a.id, b.label FROM events AS a FULL JOIN items AS b ON a.k IS NOT DISTINCT FROM b.k AND a.v = b.rate
 --
+SELECT a.id, b.label FROM events AS a JOIN items AS b ON a.k = b.k AND a.v >= (SELECT max(c.rate) FROM items AS c WHERE
+c.k = b.k) LEFT JOIN items AS d ON d.rate = a.id
+--
+SELECT a.id, b.label FROM events AS a JOIN items AS b ON a.k = b.k AND EXISTS (SELECT 1 FROM items AS c WHERE c.rate <
+a.v AND c.k > b.k) WHERE b.rate NOT IN (SELECT c.k FROM items AS c WHERE c.k IS NOT NULL)
+--
+SELECT label, (SELECT max(x) FROM (VALUES (i.rate), (i.k), (2)) AS t(x)) AS m, (VALUES (i.k + 1)) AS n FROM items AS i
+--
+SELECT i.label, t.x, t.y FROM items AS i, LATERAL (VALUES (i.rate, 'a'), (i.k, i.label)) AS t(x, y)
+--
 SELECT DISTINCT unnest([rate, k]) AS x FROM items
 --
 SELECT DISTINCT label, unnest([rate, k]) AS x FROM items ORDER BY x, label LIMIT 5

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pytest
 
 from planner.plan import PlannedJob, plan_view
+from planner.task_spec import SourceOp
 from sabot.ids import JobId
 from sabot.schema import arrow_schema
 from sabotd.state.duckdb_state import TaskDatabase
@@ -69,8 +71,12 @@ def compare(sql: str, in_duckdb: str, parallelisms: tuple[int, ...]) -> None:
         numbers = iter(range(10_000))
         events = History(rng, arrow_schema(EVENTS), lambda: event(rng, next(numbers)), weighted=False)  # noqa: B023
         items = History(rng, arrow_schema(ITEMS), lambda: item(rng), weighted=True)  # noqa: B023
-        runner = ShufflingRunner(plan(sql, parallelism).spec, parallelism)
+        spec = plan(sql, parallelism).spec
+        runner = ShufflingRunner(spec, parallelism)
         try:
+            for relation in {n.op.relation for t in spec.tasks for n in t.nodes if isinstance(n.op, SourceOp)}:
+                if relation.startswith("rows("):
+                    runner.feed(relation, pa.record_batch({"row": pa.array(range(int(relation[5:-1])), pa.int64())}))
             for size in (0, 30, 20):
                 feeds = [("events", events.epoch(size)), ("items", items.epoch(rng.randint(5, 15)))]
                 rng.shuffle(feeds)

@@ -26,6 +26,13 @@ def refused(query: str, catalog: MemoryCatalog | None = None) -> SqlError:
 @pytest.mark.parametrize(
     ("query", "message", "place", "hint", "sqlstate"),
     [
+        (
+            "SELECT (SELECT max(id) FROM person WHERE id < b.bidde) FROM bid AS b",
+            "column 'bidde' of 'b' does not exist",
+            "bidde",
+            "did you mean 'bidder'?",
+            "42703",
+        ),
         ("SELECT auctoin FROM bid", "column 'auctoin' does not exist", "auctoin", "did you mean 'auction'?", "42703"),
         ("SELECT b.prize FROM bid b", "column 'prize' of 'b'", "prize", "did you mean 'price'?", "42703"),
         ("SELECT 1 FROM bids", "relation 'bids' does not exist", "bids", "did you mean 'bid'?", "42P01"),
