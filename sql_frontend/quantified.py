@@ -46,6 +46,21 @@ def quantified(node: exp.Expr) -> Quantified | None:
     return None
 
 
+def of_patterns(node: exp.Expr) -> exp.Expr | None:
+    """Return ``x LIKE ANY (ARRAY[...])`` and the like pattern by pattern; None where there is no list of patterns."""
+    right = node.expression if isinstance(node, (exp.Like, exp.ILike)) else None
+    if not isinstance(right, (exp.Any, exp.All)):
+        return None
+    array = right.this.unnest()
+    if not isinstance(array, exp.Array) or not array.expressions:
+        return None
+    parts: list[exp.Expr] = [type(node)(this=node.this.copy(), expression=e.copy()) for e in array.expressions]
+    if node.args.get("negate"):
+        parts = [exp.Not(this=part) for part in parts]
+    joined = exp.and_ if isinstance(right, exp.All) else exp.or_
+    return exp.paren(joined(*parts, copy=False), copy=False)
+
+
 @dataclass(frozen=True)
 class Summary:
     """What is known of rows or elements: how many there are and how many are not NULL, the least and the greatest."""

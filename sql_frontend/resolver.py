@@ -33,7 +33,7 @@ from sql_frontend.functions import check_callable, function, part_of, translate
 from sql_frontend.intervals import INTERVAL_OF_PARTS, INTERVAL_PARTS, interval
 from sql_frontend.map_tokens import MAP_OF
 from sql_frontend.operators import by_place, concatenated, contains, has_keys, powered, subscripted
-from sql_frontend.quantified import of_array, quantified
+from sql_frontend.quantified import of_array, of_patterns, quantified
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
 from sql_frontend.scope import Column, Scope, folded, schema_of_scope, struct_member
@@ -104,8 +104,8 @@ _UNSUPPORTED: dict[type[exp.Expr], tuple[str, str | None]] = {
     exp.IgnoreNulls: ("IGNORE NULLS", None),
     exp.Unnest: ("UNNEST", None),
     exp.Explode: ("UNNEST", None),
-    exp.Any: ("ANY", "value = ANY(array) works"),
-    exp.All: ("ALL", "value > ALL(array) works"),
+    exp.Any: ("ANY", "value = ANY(array) and value LIKE ANY (ARRAY[...]) work"),
+    exp.All: ("ALL", "value > ALL(array) and value LIKE ALL (ARRAY[...]) work"),
 }
 
 
@@ -296,6 +296,8 @@ class Resolver:
             if not node.expressions:
                 raise self.origin.error("IN needs a value in its list", node)
             return exp.In(this=by_place(self(node.this)), expressions=[by_place(self(e)) for e in node.expressions])
+        if (each := of_patterns(node)) is not None:
+            return self(each)
         if (asked := quantified(node)) is not None:
             if asked.is_query:
                 raise self.origin.unsupported("a subquery in an expression here", node, hint=_SUBQUERY_HINT)
