@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from sqlglot import exp
 
 from planner.closing_over import closing_time, problem
-from planner.expressions import column, renamed_field
+from planner.expressions import column
 from planner.logical import (
     Aggregate,
     Emit,
@@ -34,12 +34,17 @@ from planner.logical import (
     Window,
     schema_of,
 )
+from planner.time_bounds import Lags, bounded, join_expiry, shifted
 from planner.tree import unique_nodes
 from sabot.errors import SqlError
 from sabot.ids import ROW_WATERMARK
 from sabot.schema import Field, Schema
 
 OVER_HINT = "end the frame so many rows or so long after the row, or leave EMIT ON WINDOW CLOSE out"
+_NOTHING_HINT = (
+    "group by window_start, window_end of TUMBLE or HOP over the watermark's column, join by a window or by times that"
+    " are near each other (l.t BETWEEN r.t AND r.t + INTERVAL '1 minute'), or leave EMIT ON WINDOW CLOSE out"
+)
 CLOSE = "__close"
 CLOSE_KEY = "__window"
 
@@ -99,12 +104,8 @@ def rewrite(query: Query) -> ClosingPlan:
         closing = _filter_late(closing, list(closing.bounds))
     name = _closest(closing.bounds, list(closing.bounds))
     if name is None or not closing.complete:
-        msg = "emit on window close needs a window over a watermarked source in the result"
-        raise SqlError(
-            msg,
-            sqlstate="0A000",
-            hint="group by window_start and window_end of TUMBLE or HOP over the source's watermark column",
-        )
+        msg = "EMIT ON WINDOW CLOSE: nothing tells when a row of the result is complete"
+        raise SqlError(msg, sqlstate="42P20", hint=_NOTHING_HINT)
     node, close = _with_close(closing.node, name, closing.bounds[name])
     return ClosingPlan(node, close, fields)
 
@@ -169,9 +170,11 @@ class _Rewriter:
         exprs = node.exprs
         bounds = {}
         for e in node.exprs:
-            source = renamed_field(e.expr)
-            if source in below.bounds:
-                bounds[e.name] = below.bounds[source]
+            source, shift = shifted(e.expr) or ("", 0)
+            bound = below.bounds.get(source)
+            if bound is None or (shift and (bound.raw or not below.complete)):
+                continue
+            bounds[e.name] = replace(bound, offset_us=bound.offset_us - shift)
         hidden = _closest(below.bounds, list(below.bounds))
         if keep and not bounds and hidden is not None:
             bounds[CLOSE_KEY] = below.bounds[hidden]
@@ -184,6 +187,10 @@ class _Rewriter:
         below = self.rewrite(node.input, closing=closing)
         bound = below.bounds.get(node.time_column)
         window = replace(node, input=below.node)
+        if bound is not None and below.complete and not bound.raw and closing:
+            lag = bound.offset_us - 1
+            bounds = {node.start_name: _Bound(node.size_us + lag, raw=False), node.end_name: _Bound(lag, raw=False)}
+            return replace(below, node=_moved_watermark(window, below), bounds=bounds)
         if bound is None or not bound.raw or not below.row_watermark or not closing:
             return replace(below, node=_moved_watermark(window, below), bounds={}, complete=False)
         bounds = {node.start_name: _Bound(node.size_us, raw=False), node.end_name: _Bound(0, raw=False)}
@@ -251,6 +258,8 @@ class _Rewriter:
         complete = bool(alike) and left.complete and right.complete
         if complete and not node.temporal and node.asof is None:
             return self._closed_join(node, left, right, alike)
+        if not self._by_window and (within := _interval_join(node, left, right)) is not None:
+            return within
         if self._by_window and not closing:
             left, right = (self.rewrite(side, closing=False) for side in (node.left, node.right))
         joined = replace(
@@ -293,6 +302,43 @@ class _Rewriter:
         """Return the field to close by; by a watermark's column itself only where the query says so."""
         bounds = {n: b for n, b in below.bounds.items() if not (self._by_window and b.raw)}
         return _closest(bounds, names)
+
+
+def _interval_join(node: Join, left: _Closing, right: _Closing) -> _Closing | None:
+    """A join whose times lie near each other: its rows stand, with a partner or none, once no partner can come."""
+    of_left, of_right = _lags(left), _lags(right)
+    found = bounded(node, of_left, of_right)
+    if found is None:
+        return None
+    (lf, rf), low, high = found
+    sides = [
+        _only(below.node if below.complete else _late_filter(below.node, name, inclusive=True), schema_of(given))
+        for below, name, given in ((left, lf, node.left), (right, rf, node.right))
+    ]
+    joined: LogicalNode = replace(node, left=sides[0], right=sides[1], expiry=join_expiry(node, of_left, of_right))
+    bounds = {
+        lf: _Bound(max(of_left[lf], of_right[rf] - low) + 1, raw=False),
+        rf: _Bound(max(of_right[rf], of_left[lf] + high) + 1, raw=False),
+    }
+    if node.kind is JoinKind.FULL:
+        if (type_ := _type_of(sides[0], lf)) != _type_of(sides[1], rf):
+            return None
+        # of a row without a partner, one side's time is NULL
+        ends: list[exp.Expression] = [
+            exp.Add(this=column(name), expression=interval(bounds[name].offset_us)) for name in (lf, rf)
+        ]
+        kept = tuple(NamedExpr(f.name, column(f.name), f.type) for f in schema_of(node))
+        whole = NamedExpr(CLOSE_KEY, exp.Coalesce(this=ends[0], expressions=ends[1:]), type_)
+        return _Closing(Project(joined, (*kept, whole)), {CLOSE_KEY: _Bound(0, raw=False)}, complete=True)
+    names = {f.name for f in schema_of(node)}
+    shown = _joined_bounds(node, replace(left, bounds={lf: bounds[lf]}), replace(right, bounds={rf: bounds[rf]}))
+    return _Closing(joined, {n: b for n, b in shown.items() if n in names}, complete=True)
+
+
+def _lags(below: _Closing) -> Lags:
+    """Return by how much the times of rows that are still to come may lie before the watermark."""
+    told = below.complete or below.row_watermark
+    return {n: b.offset_us - 1 for n, b in below.bounds.items() if told and b.raw != below.complete}
 
 
 def _joined_bounds(node: Join, left: _Closing, right: _Closing) -> dict[str, _Bound]:

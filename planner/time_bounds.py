@@ -54,7 +54,7 @@ def bounded(node: Join, left: Lags, right: Lags) -> tuple[tuple[str, str], int, 
     low: dict[tuple[str, str], int] = {}
     high: dict[tuple[str, str], int] = {}
     for predicate in _comparisons(node.residual):
-        a, b = _shifted(predicate.left), _shifted(predicate.right)
+        a, b = shifted(predicate.left), shifted(predicate.right)
         if a is None or b is None:
             continue
         at_least = isinstance(predicate, exp.GTE | exp.GT)
@@ -96,15 +96,15 @@ def _bare(node: exp.Expr) -> exp.Expr:
     return node
 
 
-def _shifted(node: exp.Expr) -> tuple[str, int] | None:
+def shifted(node: exp.Expr) -> tuple[str, int] | None:
     """Return (field, microseconds) of a field plus or minus intervals of fixed length, or None."""
     bare = _bare(node)
     if isinstance(bare, exp.Column):
         return bare.name, 0
     if isinstance(bare, exp.Add | exp.Sub):
-        base, shift = _shifted(bare.left), _microseconds(_bare(bare.right))
+        base, shift = shifted(bare.left), _microseconds(_bare(bare.right))
         if base is None and isinstance(bare, exp.Add):
-            base, shift = _shifted(bare.right), _microseconds(_bare(bare.left))
+            base, shift = shifted(bare.right), _microseconds(_bare(bare.left))
         if base is not None and shift is not None:
             return base[0], base[1] + (shift if isinstance(bare, exp.Add) else -shift)
     return None

@@ -26,7 +26,7 @@ from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
 from sabotd.table_targets import check_fits, rereads, target_columns, target_table
 from sql_frontend.assign import assigned_to
-from sql_frontend.binder import bind_function, bind_query, bind_source, bind_table
+from sql_frontend.binder import bind_function, bind_query, bind_select, bind_source, bind_table
 from sql_frontend.catalog import FunctionDefinition, ViewDefinition
 from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.duck import interval_us
@@ -212,14 +212,15 @@ class Definitions:
             if options:
                 msg = f"option {min(options)!r} is not known to a materialized view"
                 raise SqlError(msg, hint="its option is state_ttl = '1 day'", sqlstate="HV00D")
-        planned = plan_view(
-            query,
-            job_id=job_id,
-            relation=statement.name,
-            parallelism=settings.parallelism,
-            max_parallelism=settings.max_parallelism,
-            state_ttl_us=ttl_us,
-        )
+        with _placed(statement.text, {}, statement.query_span):
+            planned = plan_view(
+                query,
+                job_id=job_id,
+                relation=statement.name,
+                parallelism=settings.parallelism,
+                max_parallelism=settings.max_parallelism,
+                state_ttl_us=ttl_us,
+            )
         columns = planned.output.schema
         relation = Relation(
             statement.name,
@@ -433,7 +434,8 @@ class Definitions:
                     self.store.define_function(spec, function_macro(obj.relation, self.catalog))
                 case CreateView():
                     if not _reads_sources(self.catalog, obj):
-                        self.store.create_plain_view(obj.name, statement.query, [c.name for c in obj.columns])
+                        names = [c.name for c in obj.columns]
+                        self.store.create_plain_view(obj.name, self._meant(statement.query), names)
                 case _:
                     pass
         except duckdb.Error as error:
@@ -441,6 +443,14 @@ class Definitions:
             raise SqlError(msg.rstrip("."), text=statement.text, sqlstate="42000") from error
         if obj.planned is not None:
             self.coordinator.register(obj.planned.spec, paused=obj.job_id in paused)
+
+    def _meant(self, query: str) -> str:
+        """Return what DuckDB is to run for a plain view: what a SELECT of the same text would."""
+        try:
+            return bind_select(query, self.catalog).sql
+        except SqlError:
+            # `_view` has asked DuckDB about what the front end does not know
+            return for_duckdb(query)
 
     def _check_defaults(self, definitions: str) -> None:
         """Refuse defaults that tell what SELECT may not tell."""
@@ -623,11 +633,12 @@ def _called(obj: CatalogObject, name: str) -> CatalogObject:
 
 
 class _placed:  # noqa: N801  (a context manager used as a verb)
-    """Gives errors about options the place of the option in the statement."""
+    """Gives errors their place in the statement: about an option there, about a plan where `query` is."""
 
-    def __init__(self, text: str, spans: dict[str, Span]) -> None:
+    def __init__(self, text: str, spans: dict[str, Span], query: Span | None = None) -> None:
         self._text = text
         self._spans = spans
+        self._query = query
 
     def __enter__(self) -> None:
         return None
@@ -635,7 +646,7 @@ class _placed:  # noqa: N801  (a context manager used as a verb)
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SqlError) and error.text is None:
             named = next((s for k, s in self._spans.items() if repr(k) in error.message), None)
-            error.text, error.span = self._text, error.span or named
+            error.text, error.span = self._text, error.span or named or self._query
 
 
 def _plain_options(options: tuple[tuple[str, str], ...], clause: FormatClause | None) -> dict[str, str]:

@@ -30,7 +30,6 @@ from sabotd.state.stream_log import LogCursor, StreamLog
 from sabotd.state.table_sinks import TableSinks
 from sabotd.state.table_writes import OnConflict, Written
 from sql_frontend.pg_functions import macros
-from sql_frontend.select_text import for_duckdb
 
 log = logging.getLogger("sabot.store")
 
@@ -266,7 +265,7 @@ class Store:
         named = (
             f" ({', '.join(quote(c) for c in columns)})" if len({c.lower() for c in columns}) == len(columns) else ""
         )
-        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)}{named} AS {for_duckdb(sql)}")
+        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)}{named} AS {sql}")
 
     def drop_plain_view(self, name: str) -> None:
         """Remove a plain view if it is there."""

@@ -53,6 +53,41 @@ QUERIES = {
     "windows, full": f"SELECT a.id, b.id AS other FROM {WINDOW_A} a FULL JOIN {WINDOW_B} b ON {SAME}",
 }
 
+THREE = "INTERVAL '3 seconds'"
+TWO = "INTERVAL '2 seconds'"
+BOTH = "a.id, a.ts, b.id AS other, b.ts AS other_ts"
+EARLY = f"(SELECT a.ts, b.id AS other FROM shows a LEFT JOIN clicks b ON a.k = b.k AND {NEAR})"
+EARLY_WINDOWS = f"TUMBLE({EARLY}, ts, INTERVAL '5 seconds')"
+CLOSING = {
+    "inner": (f"SELECT {BOTH} FROM shows a JOIN clicks b ON a.k = b.k AND {NEAR}", f"other_ts + {TWO}"),
+    "inner, by the left": (f"SELECT a.id, a.ts FROM shows a JOIN clicks b ON a.k = b.k AND {NEAR}", f"ts + {THREE}"),
+    "left": (f"SELECT {BOTH} FROM shows a LEFT JOIN clicks b ON a.k = b.k AND {NEAR}", f"ts + {THREE}"),
+    "left, far ahead": (
+        f"SELECT {BOTH} FROM shows a LEFT JOIN clicks b ON a.k = b.k AND b.ts BETWEEN a.ts + {TWO} AND a.ts + {THREE}",
+        f"ts + {THREE}",
+    ),
+    "left, long ago": (
+        f"SELECT {BOTH} FROM shows a LEFT JOIN clicks b ON a.k = b.k AND b.ts BETWEEN a.ts - {THREE} AND a.ts - {TWO}",
+        "ts",
+    ),
+    "right": (f"SELECT {BOTH} FROM shows a RIGHT JOIN clicks b ON a.k = b.k AND {NEAR}", f"other_ts + {TWO}"),
+    "full": (
+        f"SELECT {BOTH} FROM shows a FULL JOIN clicks b ON a.k = b.k AND {NEAR}",
+        f"coalesce(ts + {THREE}, other_ts + {TWO})",
+    ),
+    "semi": (f"SELECT a.id, a.ts FROM shows a SEMI JOIN clicks b ON a.k = b.k AND {NEAR}", f"ts + {THREE}"),
+    "anti": (f"SELECT a.id, a.ts FROM shows a ANTI JOIN clicks b ON a.k = b.k AND {NEAR}", f"ts + {THREE}"),
+    "without a key": (f"SELECT {BOTH} FROM shows a LEFT JOIN clicks b ON {NEAR}", f"ts + {THREE}"),
+    "a window over it": (
+        f"SELECT window_end AS ts, count(*) AS n, count(other) AS others FROM {EARLY_WINDOWS} GROUP BY window_end",
+        f"ts + {THREE} - INTERVAL '1 microsecond'",
+    ),
+    "its times as groups": (
+        f"SELECT ts, count(*) AS n, count(other) AS others FROM {EARLY} GROUP BY ts",
+        f"ts + {THREE}",
+    ),
+}
+
 
 class Timed(Catalog):
     def __init__(self) -> None:
@@ -76,8 +111,9 @@ def one_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     database.close()
 
 
-def plan(sql: str, parallelism: int) -> PlannedJob:
-    return plan_view(bind_query(sql, Timed()), job_id=JobId("mv:v"), relation="v", parallelism=parallelism)
+def plan(sql: str, parallelism: int, *, on_close: bool = False) -> PlannedJob:
+    query = bind_query(sql, Timed(), emit_on_window_close=on_close)
+    return plan_view(query, job_id=JobId("mv:v"), relation="v", parallelism=parallelism)
 
 
 def window_end(at: dt.datetime) -> dt.datetime:
@@ -140,6 +176,43 @@ def test_the_answer_is_that_of_the_rows_in_time_and_the_state_stays_small(
         runner.close()
 
 
+@pytest.mark.parametrize("parallelism", PARALLELISM)
+@pytest.mark.parametrize("name", CLOSING)
+def test_on_close_a_row_is_shown_once_no_partner_can_come(
+    name: str, parallelism: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighted_rows, "_EXPIRE_ROWS", 1)
+    monkeypatch.setattr(weighted_rows, "_LEAST_BUCKET_US", 10_000)
+    sql, closes = CLOSING[name]
+    rng = random.Random(f"close {name}{parallelism}")
+    job = plan(sql, parallelism, on_close=True)
+    assert job.output.append_only
+    runner = ShufflingRunner(job.spec, parallelism)
+    in_time: dict[str, list[Row]] = {"shows": [], "clicks": []}
+    watermark: dt.datetime | None = None
+    number, most = 0, 0
+    try:
+        for epoch in range(9):
+            for relation in rng.sample(("shows", "clicks"), 2):
+                rows: list[Row] = []
+                for _ in range(rng.randint(0, 12)):
+                    number += 1
+                    at = START + dt.timedelta(seconds=4 * epoch + rng.randint(-8, 4), milliseconds=rng.choice((0, 500)))
+                    rows.append((number, rng.choice((None, 1, 1, 2)), None if rng.random() < 0.05 else at))
+                feed(runner, relation, rows, watermark)
+                in_time[relation] += [r for r in rows if watermark is None or (r[2] is not None and r[2] >= watermark)]
+            watermark = START + dt.timedelta(seconds=4 * epoch - rng.randint(0, 3))
+            shown = runner.barrier(microseconds(watermark))
+            wanted = answer(f"SELECT * FROM ({sql}) WHERE {closes} < TIMESTAMP '{watermark}'", in_time)
+            assert shown == wanted, (shown - wanted, wanted - shown)
+            most = max(most, kept_rows(runner))
+        assert runner.barrier(MAX_WATERMARK_US) == answer(sql, in_time)
+        assert kept_rows(runner) == 0
+        assert most < number * (parallelism if name == "without a key" else 1)
+    finally:
+        runner.close()
+
+
 def late(at: dt.datetime | None, watermark: dt.datetime | None, by_window: bool) -> bool:
     if at is None or watermark is None:
         return False
@@ -159,6 +232,8 @@ def answer(sql: str, rows: dict[str, list[Row]]) -> Counter[Row]:
         relation: pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in found], schema=arrow_schema(CLICKS))
         for relation, found in rows.items()
     }
+    early = f"(SELECT *, time_bucket(INTERVAL '5 seconds', ts) + INTERVAL '5 seconds' AS window_end FROM {EARLY})"
+    sql = sql.replace(EARLY_WINDOWS, f"{early} WHERE ts IS NOT NULL")
     batch = sql.replace(WINDOW_A, windowed("shows")).replace(WINDOW_B, windowed("clicks"))
     return batch_answer(batch, tables)
 

@@ -172,9 +172,9 @@ def test_nothing_to_close_by_is_refused() -> None:
             tumble(project(scan(CLICKS), "t: TIMESTAMP = date_trunc('day', t)"), "t", 10), "window_end", "c = count(*)"
         ),
     ):
-        with pytest.raises(SqlError, match="emit on window close") as refused:
+        with pytest.raises(SqlError, match="EMIT ON WINDOW CLOSE") as refused:
             on_close(root)
-        assert refused.value.sqlstate == "0A000"
+        assert refused.value.sqlstate == "42P20"
         assert refused.value.hint
 
 

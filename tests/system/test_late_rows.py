@@ -84,3 +84,40 @@ def test_a_table_judges_what_comes_after_the_view(server: Server) -> None:
     assert server.rows("SELECT who, window_end, watermark FROM sabot_late('v')") == [("a", at(5), at(19))]
     with pytest.raises(SqlError, match="'clicks' is no materialized view or sink"):
         server.rows("SELECT * FROM sabot_late('clicks')")
+
+
+def test_plain_views_hold_windows_as_flink_and_arroyo_write_them(server: Server) -> None:
+    server.run(f"CREATE TABLE clicks {COLUMNS} APPEND ONLY")
+    ten = "TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(t), INTERVAL '10' SECOND))"
+    server.run(
+        f"CREATE VIEW ten AS SELECT who, window_time AS rt, count(*) AS rows FROM {ten}"
+        " GROUP BY who, window_start, window_end, window_time",
+        "CREATE VIEW of_arroyo AS SELECT tumble(INTERVAL '10 seconds') AS w, count(*) AS rows FROM clicks GROUP BY w",
+        # windows over windows that have closed, as Flink's manual has them
+        "CREATE MATERIALIZED VIEW twenty AS SELECT window_start, sum(rows) AS rows"
+        " FROM TABLE(TUMBLE(TABLE ten, DESCRIPTOR(rt), INTERVAL '20' SECOND)) GROUP BY window_start, window_end",
+        f"INSERT INTO clicks VALUES ('a', 1, '{at(1)}'), ('b', 2, '{at(9)}'), ('a', 3, '{at(12)}')",
+        f"INSERT INTO clicks VALUES ('a', 4, '{at(20)}')",
+        "FLUSH",
+    )
+    assert server.rows("SELECT who, rt, rows FROM ten ORDER BY ALL") == [
+        ("a", at(10) - dt.timedelta(milliseconds=1), 1),
+        ("a", at(20) - dt.timedelta(milliseconds=1), 1),
+        ("a", at(30) - dt.timedelta(milliseconds=1), 1),
+        ("b", at(10) - dt.timedelta(milliseconds=1), 1),
+    ]
+    assert server.rows("SELECT sum(rows) FROM of_arroyo") == [(4,)]
+    # the watermark is 19
+    assert server.rows("SELECT * FROM twenty") == []
+    server.run(f"INSERT INTO clicks VALUES ('a', 5, '{at(22)}'), ('a', 6, '{at(3)}')", "FLUSH")
+    assert server.rows("SELECT * FROM twenty") == [(at(0), 3)]
+
+
+def test_what_never_closes_is_refused_with_its_place(server: Server) -> None:
+    server.run(f"CREATE TABLE clicks {COLUMNS} APPEND ONLY", f"CREATE TABLE shows {COLUMNS} APPEND ONLY")
+    query = "SELECT c.n, c.t FROM clicks c JOIN shows s ON c.who = s.who AND c.t > s.t"
+    with pytest.raises(SqlError, match="nothing tells when a row of the result is complete") as caught:
+        server.run(f"CREATE MATERIALIZED VIEW v AS {query} EMIT ON WINDOW CLOSE")
+    assert caught.value.span is not None
+    assert (caught.value.text or "")[caught.value.span.start : caught.value.span.end] == query
+    assert "BETWEEN" in (caught.value.hint or "")
