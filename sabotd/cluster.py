@@ -230,6 +230,14 @@ class Cluster:
                 self.store.reset(obj.key)
         try:
             self.coordinator.deploy(job_id)
+        except (ShuffleError, JobError) as error:
+            if not error.retryable:
+                self.coordinator.give_up(job_id, f"cannot be started again: {error.message}")
+                return
+            # an agent that died with the daemon before counts as there until its silence is noticed; or none is there
+            log.warning("job %s is to be recovered: %s", job_id, error.message)
+            self.coordinator.mark_recovering(job_id)
+            self._recovery.broken(job_id)
         except SabotError as error:
             self.coordinator.give_up(job_id, f"cannot be started again: {error.message}")
 

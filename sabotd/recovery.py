@@ -85,6 +85,8 @@ class Recovery:
         while (job_id := self._broken.get()) is not None:
             if self._stopping.wait(_GRACE_S):
                 return
+            if not self._await_agent():
+                return
             hit = {job_id}
             while not self._broken.empty():
                 following = self._broken.get()
@@ -101,6 +103,17 @@ class Recovery:
                     return
                 for job in hit:
                     self._broken.put(job)
+
+    def _await_agent(self) -> bool:
+        """Wait until an agent takes tasks: without one no job comes back, and none is given up; False to stop."""
+        told = False
+        while not any(agent.state == "UP" for agent in self._roster.all()):
+            if not told:
+                log.warning("no agent is up: jobs wait for one to join")
+                told = True
+            if self._stopping.wait(_GRACE_S):
+                return False
+        return True
 
     # -- what the durable workflows do (ClusterActions)
 
@@ -132,6 +145,11 @@ class Recovery:
         for job_id in hit:
             coordinator.mark_recovering(job_id)
         return self.affected(hit)
+
+    def put_off(self, job_id: str) -> None:
+        """Recover a job when there is an agent again."""
+        self._jobs().put_off(job_id)
+        self.broken(job_id)
 
     def refusal(self, job_id: str) -> str | None:
         """Return why a job is not to be tried again: it has been recovered too often of late."""

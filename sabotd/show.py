@@ -128,6 +128,7 @@ def jobs(cluster: Cluster) -> pa.Table:
             answer = {j.spec.job_id: [silent] for j in found if agent.agent_id in j.placement.values()}
         for job_id, said in answer.items():
             conditions.setdefault(job_id, set()).update(said)
+    nobody = not any(agent.state == "UP" for agent in cluster.agents())
     return pa.table(
         {
             "job": pa.array([j.spec.job_id for j in found], pa.string()),
@@ -140,12 +141,16 @@ def jobs(cluster: Cluster) -> pa.Table:
             "watermark": pa.array([_watermark(j) for j in found], pa.string()),
             "tasks": pa.array([len(j.spec.tasks) for j in found], pa.int32()),
             "started": pa.array([j.started for j in found], pa.string()),
-            "message": pa.array([_message(j, conditions.get(j.spec.job_id, set())) for j in found], pa.string()),
+            "message": pa.array(
+                [_message(j, conditions.get(j.spec.job_id, set()), nobody) for j in found], pa.string()
+            ),
         }
     )
 
 
-def _message(job: Job, conditions: set[str]) -> str:
+def _message(job: Job, conditions: set[str], nobody: bool) -> str:
+    if nobody and job.phase == "RECOVERING":
+        return "no agent is up; it waits for one to join"
     if job.state is not None and job.state.error:
         return job.state.error
     return "; ".join(sorted(conditions))

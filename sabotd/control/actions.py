@@ -9,6 +9,9 @@ from sabot.errors import JobError
 Affected: TypeAlias = list[tuple[str, int, bool]]
 """Jobs in the order of their creation: id, attempt, and whether it begins anew (a paused one is only stopped)."""
 
+NO_AGENT = "53000"
+"""SQLSTATE (insufficient resources) of a deployment for which there is no agent at all."""
+
 
 class ForgottenAttemptError(JobError):
     """The attempt was placed by a daemon that is dead; its tasks died with it."""
@@ -75,6 +78,10 @@ class ClusterActions(Protocol):
 
     def affected_by_drain(self, agent_id: str) -> Affected:
         """Return the jobs that have to leave an agent, with all that reads their rows."""
+        ...
+
+    def put_off(self, job_id: str) -> None:
+        """Recover a job when there is an agent again."""
         ...
 
     def refusal(self, job_id: str) -> str | None:

@@ -210,8 +210,8 @@ class RemoteAgent:
             raise self._gone()
         self._clients.call_action(self.location, _ACTIONS[type(command)], msgspec.json.encode(command), 30.0)
 
-    def _gone(self) -> JobError:
-        return JobError(f"agent {self.agent_id!r} is {self.state.lower()}")
+    def _gone(self) -> ShuffleError:
+        return ShuffleError(f"agent {self.agent_id!r} is {self.state.lower()}", retryable=True)
 
     def take_over(self, command: msg.TakeOver) -> msg.Standing:
         """Ask how the tasks of an attempt stand."""

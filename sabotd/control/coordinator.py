@@ -25,7 +25,7 @@ from planner.placement import AgentSlots, place_tasks, slots_used
 from planner.task_spec import JobSpec, LogSourceOp, SourceOp, TableSinkOp, TaskSpec, TemporalFilterOp
 from sabot.errors import JobError, SabotError, ShuffleError
 from sabotd.agent import messages as msg
-from sabotd.control.actions import ForgottenAttemptError
+from sabotd.control.actions import NO_AGENT, ForgottenAttemptError
 from sabotd.control.agents import REACHED, Agent
 from sabotd.control.error_rows import error_rows
 from sabotd.control.fences import Fences
@@ -171,8 +171,16 @@ class Coordinator:
         """Say that a job is about to be stopped and deployed anew."""
         with self._lock:
             job = self._jobs.get(job_id)
-            if job is not None and job.state is not None:
+            if job is not None:
                 self._recovering(job)
+
+    def put_off(self, job_id: str) -> None:
+        """Say that a job is to be recovered later, which has not come to a new attempt: it counts for none."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None:
+                self._recovering(job)
+                del job.restarts[-1:]
 
     def _recovering(self, job: Job) -> None:
         job.recovering = not job.paused
@@ -191,7 +199,8 @@ class Coordinator:
         agents = [a for a in self._agents() if a.state == "UP"]
         if not agents:
             text = "no agent is up"
-            raise JobError(text, hint="start one with sabotd agent --join, or wait for one that is coming back")
+            hint = "start one with sabotd agent --join, or wait for one that is coming back"
+            raise JobError(text, hint=hint, sqlstate=NO_AGENT, retryable=True)
         return agents
 
     def give_up(self, job_id: str, reason: str) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dbos import DBOS
 
 from sabot.errors import SabotError
-from sabotd.control.actions import Affected, ClusterActions, ForgottenAttemptError, JobActions
+from sabotd.control.actions import NO_AGENT, Affected, ClusterActions, ForgottenAttemptError, JobActions
 
-CONTROL_PROTOCOL = "ctl-3"
+CONTROL_PROTOCOL = "ctl-4"
 """Version of the workflows' shape; raise it when their steps change."""
 
 _PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -130,6 +130,11 @@ def _affected_by_drain(agent_id: str) -> Affected:
 @DBOS.step(name="refusal")
 def _refusal(job_id: str) -> str | None:
     return _cluster().refusal(job_id)
+
+
+@DBOS.step(name="put_off")
+def _put_off(job_id: str) -> None:
+    _cluster().put_off(job_id)
 
 
 @DBOS.step(name="reset")
@@ -252,6 +257,9 @@ def _begin_anew(job_id: str) -> None:
             return  # dropped since
         error = _bring_up(job_id, generation)
         if error is None:
+            return
+        if error["sqlstate"] == NO_AGENT:
+            _put_off(job_id)
             return
     assert error is not None
     _give_up(job_id, f"cannot be started again: {error['message']}")

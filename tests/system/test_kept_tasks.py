@@ -148,6 +148,36 @@ def test_sources_and_sinks_elsewhere_go_on_when_sabotd_was_killed(cluster: Clust
     assert cluster.daemon.end() == 0
 
 
+def test_agents_that_died_with_sabotd(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    """Their rows still say that they are there: jobs wait for that to be noticed, and for an agent if none is left."""
+    cluster.join(2)
+    cluster.run(
+        "SET parallelism = 2",
+        "CREATE TABLE t (k INT, v INT)",
+        "CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM t GROUP BY k",
+        "CREATE MATERIALIZED VIEW w AS SELECT sum(n) AS n FROM v",
+        "INSERT INTO t SELECT i % 10, i FROM range(1000) r(i)",
+        "FLUSH",
+    )
+    cluster.agents[0].process.kill()
+    cluster.kill_and_start()
+    cluster.run("INSERT INTO t VALUES (1, 1)", "FLUSH")
+    assert cluster.rows("SELECT n FROM w") == [(1001,)], cluster.daemon.log.read_text()
+
+    cluster.agents[1].process.kill()
+    cluster.agents[1].process.wait()
+    waiting = "SELECT DISTINCT state, message FROM sabot_catalog.jobs"
+    told = [("RECOVERING", "no agent is up; it waits for one to join")]
+    with cluster.connect() as db:
+        wait_for(db, waiting, told)
+    cluster.kill_and_start()
+    assert cluster.rows(waiting) == told
+    cluster.agents.append(Joined(database, tmp_path, "r2"))
+    cluster.run("INSERT INTO t VALUES (2, 2)", "FLUSH")
+    assert cluster.rows("SELECT n FROM w") == [(1002,)], cluster.daemon.log.read_text()
+    assert cluster.daemon.end() == 0
+
+
 def test_agents_give_up_tasks_that_nobody_comes_back_for(database: str, tmp_path: Path) -> None:
     cluster = Cluster(database, tmp_path, "6s")
     try:
