@@ -52,6 +52,8 @@ class CatalogStore:
         self._lock = threading.Lock()
         self._objects: dict[str, CatalogObject] = {}  # by key
         self._keys: dict[str, str] = {}  # by name
+        self.schemas: set[str] = set()
+        """Those beside 'public'."""
 
     def add(self, obj: CatalogObject) -> None:
         """Add an object, or put it in the place of itself before; the caller has checked that the name is free."""

@@ -9,6 +9,7 @@ from sabotd import system_tables
 from sabotd.cluster import Cluster
 from sabotd.engine import TableInfo
 from sabotd.session import SqlSession
+from sql_frontend.cursor import bare_name, schema_of
 
 
 class ClusterEngine:
@@ -25,7 +26,8 @@ class ClusterEngine:
     def tables(self) -> Sequence[TableInfo]:
         """List every relation a client may name."""
         objects = self._cluster.catalog.all()
+        named = [(schema_of(o.name), bare_name(o.name), o) for o in objects]
         return [
-            *(TableInfo("main", o.name, o.kind.upper(), arrow_schema(o.columns)) for o in objects),
+            *(TableInfo(schema, name, o.kind.upper(), arrow_schema(o.columns)) for schema, name, o in named),
             *system_tables.infos(self._cluster),
         ]

@@ -18,7 +18,7 @@ from sabot.schema import Field, Schema, quote
 from sabotd.catalog_store import CatalogObject, CatalogStore, RecordingCatalog, in_use
 from sabotd.connectors import registry
 from sabotd.control.coordinator import Coordinator
-from sabotd.control.tables import RENAME, ControlTables, ObjectRow
+from sabotd.control.tables import RENAME, SCHEMA, ControlTables, ObjectRow, schema_row
 from sabotd.graphs import plan_graph
 from sabotd.operators.scalar_function import compiled
 from sabotd.select_guard import check_select, relations_of
@@ -28,6 +28,7 @@ from sabotd.table_targets import check_fits, rereads, target_columns, target_tab
 from sql_frontend.assign import assigned_to
 from sql_frontend.binder import bind_function, bind_query, bind_select, bind_source, bind_table
 from sql_frontend.catalog import FunctionDefinition, ViewDefinition
+from sql_frontend.cursor import RelationName, bare_name
 from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.duck import interval_us
 from sql_frontend.parse import parse_statement
@@ -36,6 +37,7 @@ from sql_frontend.select_text import for_duckdb
 from sql_frontend.statements import (
     CreateFunction,
     CreateJob,
+    CreateSchema,
     CreateSink,
     CreateSource,
     CreateTable,
@@ -49,6 +51,8 @@ from sql_frontend.user_functions import function_macro
 
 _JOB_PREFIX = {"materialized view": "mv", "sink": "sink"}
 
+_OWN_SCHEMAS = frozenset({"public", "main"})
+_MIRRORED = ("table", "materialized view", "view")
 CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob | CreateFunction
 
 
@@ -76,6 +80,7 @@ class Definitions:
             Nothing was created.
         """
         with self.lock:
+            self._need_schema(statement.name, statement.text)
             present = self.catalog.get(statement.name)
             if present is not None:
                 if statement.if_not_exists:
@@ -109,6 +114,49 @@ class Definitions:
                     self._forget([obj])
                     raise
             return list(obj.notices)
+
+    def create_schema(self, statement: CreateSchema, settings: Settings) -> list[str]:
+        """Make a schema: names of relations are apart in it. Returns notices."""
+        with self.lock:
+            name = statement.name
+            if name in self.catalog.schemas or name in _OWN_SCHEMAS:
+                if statement.if_not_exists:
+                    return [f"schema {name!r} is there already, skipped"]
+                raise SqlError(f"schema {name!r} is there already", sqlstate="42P06", text=statement.text)
+            twin = next((s for s in (*self.catalog.schemas, *_OWN_SCHEMAS) if s.lower() == name.lower()), None)
+            if twin is not None or name.lower() in RESERVED_NAMES or "." in name:
+                msg = f"schema {name!r} cannot be told from what the system knows"
+                raise SqlError(msg, hint="choose another name", sqlstate="42939", text=statement.text)
+            self.store.create_schema(name)
+            self.tables.add_schema(name, statement.text)
+            self.catalog.schemas.add(name)
+        return []
+
+    def _drop_schema(self, name: str, statement: Drop) -> list[str]:
+        if name not in self.catalog.schemas:
+            if statement.if_exists:
+                return [f"schema {name!r} is not there, skipped"]
+            hint = "it stays" if name in _OWN_SCHEMAS else None
+            raise SqlError(f"schema {name!r} does not exist", hint=hint, sqlstate="3F000", text=statement.text)
+        inside = [o for o in self.catalog.all() if isinstance(o.name, RelationName) and o.name.schema == name]
+        found = {d.key: d for o in inside for d in (o, *self.catalog.dependents(o.key))}
+        if found and not statement.cascade:
+            raise in_use(name, list(found.values()))
+        gone = [o for o in self.catalog.all() if o.key in found]
+        self._forget(list(reversed(self._writers_last(gone))))
+        self.tables.remove_objects([schema_row(name)], [])
+        self.store.drop_schema(name)
+        self.catalog.schemas.discard(name)
+        return [f"{d.kind} {d.name!r} was dropped too" for d in gone]
+
+    def _writers_last(self, objects: Sequence[CatalogObject]) -> list[CatalogObject]:
+        """Return `objects` in the order of creation, sinks last: they write into what is older or newer than they."""
+        return sorted(objects, key=lambda o: o.writes is not None)
+
+    def _need_schema(self, name: str, text: str) -> None:
+        if isinstance(name, RelationName) and name.schema not in self.catalog.schemas:
+            msg = f"schema {name.schema!r} does not exist"
+            raise SqlError(msg, hint=f"CREATE SCHEMA {name.schema}", sqlstate="3F000", text=text)
 
     def _free_key(self, name: str) -> str:
         """Return what a new object `name` is known by: another may have begun with this name."""
@@ -438,6 +486,8 @@ class Definitions:
                         self.store.create_plain_view(obj.name, self._meant(statement.query), names)
                 case _:
                     pass
+            if isinstance(obj.name, RelationName) and obj.kind in _MIRRORED and not _reads_sources(self.catalog, obj):
+                self.store.mirror(obj.name.schema, obj.name.bare)
         except duckdb.Error as error:
             msg = str(error).splitlines()[0].partition("Error: ")[2] or str(error)
             raise SqlError(msg.rstrip("."), text=statement.text, sqlstate="42000") from error
@@ -471,6 +521,8 @@ class Definitions:
             return
         if obj.job_id is not None:
             self.coordinator.remove(obj.job_id)
+        if isinstance(obj.name, RelationName) and obj.kind in _MIRRORED:
+            self.store.unmirror(obj.name.schema, obj.name.bare)
         match obj.kind:
             case "table" | "materialized view":
                 self.store.drop(obj.key)
@@ -486,6 +538,10 @@ class Definitions:
     def restore(self, row: ObjectRow, paused: Collection[str]) -> None:
         """Bring an object back after a restart; its job is still to be deployed, unless it is one of `paused`."""
         statement = parse_statement(row.sql)
+        if isinstance(statement, CreateSchema):
+            self.store.create_schema(statement.name)
+            self.catalog.schemas.add(statement.name)
+            return
         if isinstance(statement, Rename):
             renamed = self.catalog.by_key(row.settings)
             if renamed is not None:
@@ -498,7 +554,7 @@ class Definitions:
 
     def keep_broken(self, row: ObjectRow, reason: str) -> None:
         """Keep the name of an object that could not be brought back, so that it can be seen and dropped."""
-        if row.kind == RENAME:
+        if row.kind in (RENAME, SCHEMA):
             return
         try:
             statement = parse_statement(row.sql)
@@ -514,6 +570,9 @@ class Definitions:
         notices = []
         with self.lock:
             for name in statement.names:
+                if statement.kind == "schema":
+                    notices += self._drop_schema(name, statement)
+                    continue
                 obj = self.catalog.get(name)
                 if obj is None:
                     if not statement.if_exists:
@@ -551,11 +610,14 @@ class Definitions:
             if obj.broken is not None:
                 msg = f"{obj.kind} {obj.name!r} could not be brought back at start"
                 raise SqlError(msg, hint="it can only be dropped", sqlstate="55000", text=statement.text)
-            taken = self.catalog.get(statement.new_name)
+            if isinstance(statement.new_name, RelationName):
+                msg = "RENAME into another schema is not supported"
+                raise SqlError(msg, hint=f"RENAME TO {statement.new_name.bare}", sqlstate="0A000", text=statement.text)
+            taken = self.catalog.get(_beside(obj.name, statement.new_name))
             if taken is not None:
                 msg = f"{taken.kind} {taken.name!r} is there already"
                 raise SqlError(msg, hint="choose another name", sqlstate="42P07", text=statement.text)
-            self._refuse_twins(statement.new_name, statement.text, but=obj.key)
+            self._refuse_twins(_beside(obj.name, statement.new_name), statement.text, but=obj.key)
             # these are read anew each time that they are used
             written = [o for o in self.catalog.all() if obj.key in o.reads and o.kind in ("view", "function")]
             if written:
@@ -566,12 +628,16 @@ class Definitions:
             try:
                 self.tables.add_rename(obj.key, statement.text)
             except BaseException:
-                self._rename(_called(obj, statement.new_name), obj.name)
+                self._rename(_called(obj, statement.new_name), bare_name(obj.name))
                 raise
 
     def _rename(self, obj: CatalogObject, name: str) -> None:
+        name = _beside(obj.name, name)
         if obj.broken is None and obj.kind in ("table", "materialized view"):
             self.store.rename(obj.key, name)
+            if isinstance(obj.name, RelationName) and isinstance(name, RelationName):
+                self.store.unmirror(obj.name.schema, obj.name.bare)
+                self.store.mirror(name.schema, name.bare)
         self.catalog.add(_called(obj, name))
 
     # -- pause and resume
@@ -624,6 +690,11 @@ class Definitions:
             text=text,
             span=Span(at, at + len(name)) if at >= 0 else None,
         )
+
+
+def _beside(name: str, new: str) -> str:
+    """Return the name `new` in the schema of `name`."""
+    return RelationName.of(name.schema, new) if isinstance(name, RelationName) else new
 
 
 def _called(obj: CatalogObject, name: str) -> CatalogObject:

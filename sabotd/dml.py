@@ -18,6 +18,7 @@ from sabotd.select_guard import check_select
 from sabotd.state.relation import conform
 from sabotd.state.table_writes import OnConflict, Written
 from sql_frontend.binder import DUCKDB_KNOWS, bind_insert
+from sql_frontend.cursor import bare_name
 from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
 
 
@@ -193,11 +194,12 @@ class TableStatements:
             conflict=OnConflict(conflict.assignments, conflict.condition) if conflict is not None else None,
             returning=statement.returning,
             timezone=self.timezone,
+            alias=_alias(statement),
         )
 
 
 def _alias(statement: Insert | Update | Delete) -> str:
-    return statement.table if isinstance(statement, Insert) else statement.alias
+    return bare_name(statement.table) if isinstance(statement, Insert) else statement.alias
 
 
 def _plain(table: pa.Table | None) -> pa.Table | None:

@@ -27,6 +27,7 @@ from sql_frontend.statements import (
     Begin,
     CreateFunction,
     CreateJob,
+    CreateSchema,
     CreateSink,
     CreateSource,
     CreateTable,
@@ -119,6 +120,8 @@ class SqlSession:
                 return self._end(statement)
             case DrainAgent():
                 return self._drain(statement)
+            case CreateSchema():
+                return Done("CREATE SCHEMA", notices=self._cluster.definitions.create_schema(statement, self.settings))
             case Rename():
                 self._cluster.definitions.rename(statement)
                 return Done(f"ALTER {statement.kind.upper()}")

@@ -42,6 +42,8 @@ def show(cluster: Cluster, what: str) -> pa.Table | None:
         return relations(cluster, _KINDS[what])
     if what == "functions":
         return functions(cluster)
+    if what == "schemas":
+        return pa.table({"name": ["public", *sorted(cluster.catalog.schemas)]})
     if what == "jobs":
         return jobs(cluster)
     if what == "agents":

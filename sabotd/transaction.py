@@ -12,6 +12,7 @@ from sabotd.catalog_store import CatalogStore
 from sql_frontend.statements import (
     CreateFunction,
     CreateJob,
+    CreateSchema,
     CreateSink,
     CreateSource,
     CreateTable,
@@ -51,7 +52,7 @@ class Transaction:
 
     def admit(self, statement: Statement, catalog: CatalogStore) -> None:
         """Refuse what a READ ONLY transaction may not do."""
-        if not isinstance(statement, _CREATES | Insert | Update | Delete | Drop | Rename):
+        if not isinstance(statement, _CREATES | Insert | Update | Delete | Drop | Rename | CreateSchema):
             return
         if self.snapshot is None:
             self.wrote = True

@@ -529,9 +529,11 @@ class _Binder:
             table = exp.Table(this=table.this, db=schema)
         if schema is None and name in ctes and not changelog:
             return ctes[name].bound
-        if (schema is not None and folded(schema) not in ("public", "main")) or table.args.get("catalog"):
+        if schema is not None and folded(schema) not in ("public", "main") and not table.args.get("catalog"):
+            name, schema = f"{folded(schema)}.{name}", None
+        if table.args.get("catalog"):
             msg = f"relation {table.sql('risingwave')!r} cannot be read by a streaming query"
-            hint = "sources, tables and views are in the schema 'public'"
+            hint = "a name has a schema before it at most: schema.name"
             raise self.origin.error(msg, table, hint=hint, sqlstate="42P01")
         found = self.catalog.lookup(name) or self.catalog.lookup(name.lower())
         if found is None:

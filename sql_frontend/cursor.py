@@ -18,6 +18,31 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean {by_folded[close[0]]!r}?" if close else None
 
 
+class RelationName(str):
+    """``schema.name``: the name of a relation in a schema of its own; in 'public' a name is a plain string."""
+
+    __slots__ = ("bare", "schema")
+    bare: str
+    schema: str
+
+    @classmethod
+    def of(cls, schema: str, bare: str) -> RelationName:
+        """Return the name `bare` in `schema`."""
+        made = cls(f"{schema}.{bare}")
+        made.schema, made.bare = schema, bare
+        return made
+
+
+def schema_of(name: str) -> str:
+    """Return the schema of a relation's name, as DuckDB calls it."""
+    return name.schema if isinstance(name, RelationName) else "main"
+
+
+def bare_name(name: str) -> str:
+    """Return a relation's name without its schema: what its columns are qualified with."""
+    return name.bare if isinstance(name, RelationName) else name
+
+
 class Cursor:
     """Reads the lexemes of one statement from left to right.
 
@@ -99,16 +124,16 @@ class Cursor:
         return item.value.lower() if item.kind is LexemeKind.WORD else item.value
 
     def relation_name(self, what: str) -> str:
-        """Read the name of a relation; a schema ``public`` or ``main`` before it is dropped."""
+        """Read the name of a relation; a schema ``public`` or ``main`` before it is dropped, another is kept."""
         start = self.at
         name = self.name(what)
-        while self.accept_symbol("."):
-            if name not in ("public", "main"):
-                span = Span(self.items[start].start, self.items[start].end)
-                msg = f"schema {name!r} does not exist"
-                raise self.error(msg, span=span, hint="there is one schema, 'public'", sqlstate="3F000")
-            name = self.name(what)
-        return name
+        if not self.accept_symbol("."):
+            return name
+        bare = self.name(what)
+        if self.at_symbol("."):
+            span = Span(self.items[start].start, self.here().end)
+            raise self.error("a name has a schema at most", span=span, hint="write schema.name", sqlstate="0A000")
+        return bare if name in ("public", "main") else RelationName.of(name, bare)
 
     def skip_balanced(self, stop: Collection[str] = (), *, angles: bool = False) -> tuple[int, int]:
         """Step over lexemes up to a comma, a closing bracket or one of the words `stop` outside brackets.

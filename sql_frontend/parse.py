@@ -62,6 +62,7 @@ _SHOWN = (
     "FUNCTIONS",
     "JOBS",
     "AGENTS",
+    "SCHEMAS",
     "ALL",
 )
 _NOT_YET = {
@@ -215,12 +216,12 @@ def _drop(cur: Cursor, span: Span) -> Drop:
     if cur.accept("MATERIALIZED", "VIEW"):
         kind = "materialized view"
     else:
-        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK", "JOB", "FUNCTION"})
+        word = cur.accept_one({"SOURCE", "TABLE", "VIEW", "SINK", "JOB", "FUNCTION", "SCHEMA"})
         if word is None:
             item = cur.peek()
             if item is None:
                 raise cur.unexpected("what to drop")
-            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB", "FUNCTION")
+            known = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB", "FUNCTION", "SCHEMA")
             hint = nearest(item.value, known) or "one can drop " + ", ".join(known)
             raise cur.error(f"cannot drop {item.value!r}", span=here, hint=hint)
         kind = word.lower()
@@ -234,7 +235,7 @@ def _drop(cur: Cursor, span: Span) -> Drop:
 
 
 def _dropped_name(cur: Cursor, kind: str) -> str:
-    name = cur.relation_name(f"the name of the {kind}")
+    name = cur.name("the schema's name") if kind == "schema" else cur.relation_name(f"the name of the {kind}")
     if kind == "function" and cur.accept_symbol("("):
         # there is one function of a name, so that its parameters say nothing
         while not cur.at_symbol(")") and cur.peek() is not None:

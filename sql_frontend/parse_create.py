@@ -28,6 +28,7 @@ from sql_frontend.split import LexemeKind
 from sql_frontend.statements import (
     CreateFunction,
     CreateJob,
+    CreateSchema,
     CreateSink,
     CreateSource,
     CreateTable,
@@ -36,8 +37,8 @@ from sql_frontend.statements import (
     WatermarkClause,
 )
 
-_KINDS = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB", "FUNCTION")
-CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob | CreateFunction
+_KINDS = ("SOURCE", "TABLE", "VIEW", "MATERIALIZED VIEW", "SINK", "JOB", "FUNCTION", "SCHEMA")
+CreateStatement = CreateSource | CreateTable | CreateView | CreateSink | CreateJob | CreateFunction | CreateSchema
 _Options = tuple[tuple[str, str], ...]
 _Spans = tuple[tuple[str, Span], ...]
 
@@ -71,6 +72,11 @@ def parse_create(cur: Cursor, span: Span) -> CreateStatement:
         return _sink(cur, span)
     if cur.accept("JOB"):
         return _job(cur, span)
+    if cur.accept("SCHEMA"):
+        exists = if_not_exists(cur)
+        name = cur.name("the schema's name")
+        cur.finish()
+        return CreateSchema(name, exists, cur.text, span)
     item = cur.peek()
     if item is None:
         raise cur.unexpected("what to create")

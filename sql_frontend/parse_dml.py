@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sabot.errors import Span
-from sql_frontend.cursor import Cursor
+from sql_frontend.cursor import Cursor, bare_name
 from sql_frontend.select_text import rewritten
 from sql_frontend.split import LexemeKind
 from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
@@ -74,7 +74,7 @@ def parse_truncate(cur: Cursor, span: Span) -> Delete:
     cur.accept("TABLE")
     table = cur.relation_name("the table's name")
     cur.finish()
-    return Delete(table, table, None, None, cur.text, span)
+    return Delete(table, bare_name(table), None, None, cur.text, span)
 
 
 def _query_follows(cur: Cursor) -> bool:
@@ -90,7 +90,7 @@ def _target(cur: Cursor, *stop: str) -> tuple[str, str]:
     item = cur.peek()
     if item is not None and item.kind in (LexemeKind.WORD, LexemeKind.QUOTED) and item.value.upper() not in stop:
         return table, cur.name("an alias")
-    return table, table
+    return table, bare_name(table)
 
 
 def _assignments(cur: Cursor) -> tuple[tuple[str, str | None], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sabot.errors import Span, SqlError
 from sabot.schema import Field
 from sql_frontend.clauses import if_not_exists, options
-from sql_frontend.cursor import Cursor
+from sql_frontend.cursor import Cursor, RelationName
 from sql_frontend.split import LexemeKind
 from sql_frontend.statements import CreateFunction
 from sql_frontend.types import check_column_type, type_text
@@ -24,7 +24,12 @@ def parse_function(cur: Cursor, span: Span, *, or_replace: bool) -> CreateFuncti
         42P13 if a clause is missing or stands twice.
     """
     exists = if_not_exists(cur)
+    here = cur.here()
     name = cur.relation_name("the function's name")
+    if isinstance(name, RelationName):
+        raise cur.error(
+            "a function in a schema is not supported", span=here, hint=f"write {name.bare}", sqlstate="0A000"
+        )
     parameters = _parameters(cur)
     found: dict[str, str] = {}
     strict = False

@@ -103,6 +103,16 @@ class CreateSink:
 
 
 @dataclass(frozen=True)
+class CreateSchema:
+    """CREATE SCHEMA [IF NOT EXISTS] name."""
+
+    name: str
+    if_not_exists: bool
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True)
 class CreateJob:
     """CREATE JOB name FROM GRAPH 'json': `graph` is a graph written by hand, as its own text."""
 
@@ -137,7 +147,7 @@ class CreateFunction:
 
 @dataclass(frozen=True)
 class Drop:
-    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink, function, job."""
+    """DROP kind name [CASCADE]. `kind`: source, table, view, materialized view, sink, function, job, schema."""
 
     kind: str
     names: tuple[str, ...]
@@ -329,6 +339,7 @@ Statement: TypeAlias = (
     | CreateTable
     | CreateView
     | CreateSink
+    | CreateSchema
     | CreateJob
     | CreateFunction
     | Drop

@@ -52,6 +52,8 @@ counters = sa.Table(
 )
 
 
+SCHEMA = "schema"
+"""The kind of a row that is a schema; `schema_row` names it."""
 RENAME = "rename"
 """The kind of a row that is a renaming, of the object that `settings` names: later statements know it by that name."""
 
@@ -128,6 +130,11 @@ class ControlTables:
             con.execute(sa.insert(objects).values(name=row.name, kind=row.kind, sql=row.sql, settings=row.settings))
             if job_id is not None:
                 con.execute(sa.insert(jobs).values(job_id=job_id, generation=0, desired="running", state="CREATING"))
+
+    def add_schema(self, name: str, sql: str) -> None:
+        """Record a schema."""
+        with self._engine.begin() as con:
+            con.execute(sa.insert(objects).values(name=schema_row(name), kind=SCHEMA, sql=sql, settings=""))
 
     def add_rename(self, key: str, sql: str) -> None:
         """Record that an object has another name from now on."""
@@ -213,6 +220,11 @@ class ControlTables:
                 .where(jobs.c.job_id == job_id, jobs.c.generation <= generation)
                 .values(state=state, error=error)
             )
+
+
+def schema_row(name: str) -> str:
+    """Return the name of a schema's row: one that no relation could have."""
+    return f"\x01schema {name}"
 
 
 def _next(con: sa.Connection, counter: str) -> int:

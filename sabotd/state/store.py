@@ -267,6 +267,24 @@ class Store:
         )
         self._db.duplicate().execute(f"CREATE OR REPLACE VIEW memory.main.{quote(name)}{named} AS {sql}")
 
+    def create_schema(self, name: str) -> None:
+        """Make a schema for those who write DuckDB's own SQL; its relations are `mirror`ed there."""
+        self._db.duplicate().execute(f"CREATE SCHEMA IF NOT EXISTS memory.{quote(name)}")
+
+    def drop_schema(self, name: str) -> None:
+        """Remove a schema; its relations have gone."""
+        self._db.duplicate().execute(f"DROP SCHEMA IF EXISTS memory.{quote(name)} CASCADE")
+
+    def mirror(self, schema: str, bare: str) -> None:
+        """Have ``schema.bare`` stand for the relation that is called ``"schema.bare"``."""
+        whole = quote(f"{schema}.{bare}")
+        view = f"memory.{quote(schema)}.{quote(bare)}"
+        self._db.duplicate().execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM memory.main.{whole}")
+
+    def unmirror(self, schema: str, bare: str) -> None:
+        """Undo `mirror`."""
+        self._db.duplicate().execute(f"DROP VIEW IF EXISTS memory.{quote(schema)}.{quote(bare)}")
+
     def drop_plain_view(self, name: str) -> None:
         """Remove a plain view if it is there."""
         self._db.duplicate().execute(f"DROP VIEW IF EXISTS memory.main.{quote(name)}")
@@ -309,6 +327,7 @@ class Store:
         conflict: OnConflict | None = None,
         returning: str | None = None,
         timezone: str = "UTC",
+        alias: str | None = None,
     ) -> Written:
         """Insert `rows` for `columns` (others get their defaults) and commit; tell how many.
 
@@ -331,6 +350,7 @@ class Store:
                 conflict=conflict,
                 returning=returning,
                 timezone=timezone,
+                alias=alias,
             )
 
     def update(

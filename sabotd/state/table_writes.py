@@ -43,8 +43,9 @@ def insert(
     conflict: OnConflict | None = None,
     returning: str | None = None,
     timezone: str = "UTC",
+    alias: str | None = None,
 ) -> Written:
-    """Insert `rows` for `columns`; see `Store.insert`."""
+    """Insert `rows` for `columns`; see `Store.insert`. Expressions call the table `alias`."""
     con = relation.connection
     types = {f.name: f.type for f in relation.schema}
     ignores = conflict is not None or (on_conflict or relation.on_conflict) == "ignore"
@@ -63,11 +64,11 @@ def insert(
                 _refuse_null_keys(relation)
                 removed = []
                 if conflict is not None:
-                    removed = _change_present(relation, conflict)
+                    removed = _change_present(relation, conflict, alias or relation.alias)
                 elif relation.primary_key:
                     removed = resolve(relation, on_conflict or relation.on_conflict)
                 con.execute(f"INSERT INTO {relation.path} SELECT * FROM __taken")
-                return finish(relation, removed, "__taken", returning, None if ignores else len(rows))
+                return finish(relation, removed, "__taken", returning, None if ignores else len(rows), alias)
         finally:
             con.unregister("__new_rows")
 
@@ -126,14 +127,14 @@ def same_key(relation: StoredRelation, *, null_safe: bool = False) -> str:
     return " AND ".join(f"t.{quote(k)} {is_same} n.{quote(k)}" for k in relation.primary_key)
 
 
-def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.RecordBatch]:
+def _change_present(relation: StoredRelation, conflict: OnConflict, alias: str) -> list[pa.RecordBatch]:
     """Leave in ``__taken`` the rows whose key is new, and what the present ones become; return these as they were."""
     con = relation.connection
     keys = ", ".join(quote(k) for k in relation.primary_key)
     if con.execute(f"SELECT 1 FROM __taken GROUP BY {keys} HAVING count(*) > 1").fetchone():
         msg = "ON CONFLICT DO UPDATE cannot change a row a second time"
         raise SqlError(msg, hint="two of the rows have the same key", sqlstate="21000")
-    table = quote(relation.alias)
+    table = quote(alias)
     same = " AND ".join(f"{table}.{quote(k)} = excluded.{quote(k)}" for k in relation.primary_key)
     where = f" WHERE ({conflict.condition})" if conflict.condition is not None else ""
     present = f"FROM {relation.path} AS {table} JOIN __given AS excluded ON {same}{where}"
@@ -142,7 +143,7 @@ def _change_present(relation: StoredRelation, conflict: OnConflict) -> list[pa.R
     new = f"FROM __given AS excluded ANTI JOIN {relation.path} AS {table} ON {same}"
     con.execute(f"INSERT INTO __taken SELECT excluded.* {new}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE __changed AS SELECT {table}.* {present}")
-    values = ", ".join(_new_values(relation, conflict.assignments, relation.alias))
+    values = ", ".join(_new_values(relation, conflict.assignments, alias))
     con.execute(f"INSERT INTO __taken SELECT {values} {present}")
     con.execute(f"DELETE FROM {relation.path} t USING __changed n WHERE {same_key(relation)}")
     return fetch(relation, "SELECT * FROM __changed")

@@ -247,7 +247,7 @@ def test_explain_holds_a_statement_or_a_name() -> None:
         ("WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a", "cannot follow WITH", "INSERT", None),
         ("SUBSCRIBE TO v WITH (snapshot = maybe)", "snapshot cannot be 'maybe'", "snapshot = maybe", None),
         ("SELECT 1; SELECT 2", "another after it", "SELECT 2", None),
-        ("create table other.t (a int)", "schema 'other' does not exist", "other", "public"),
+        ("create table db.other.t (a int)", "a schema at most", "db.other.", "schema.name"),
         (
             "CREATE SEQUENCE s START 1",
             "cannot create 'SEQUENCE'",
