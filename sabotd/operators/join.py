@@ -13,6 +13,7 @@ from sabot.schema import quote
 from sabotd.operators.columns import (
     HASH,
     Batches,
+    any_null,
     arrow_columns,
     consolidated,
     key_hash,
@@ -164,15 +165,25 @@ def _join_sql(op: JoinOp, state: str, state_side: str, delta: str, delta_side: s
         items.append(f"CAST({' * '.join(factors)} AS INTEGER) AS {quote(WEIGHT)}")
     left_keys = [f"l.{quote(k)}" for k in op.left_keys]
     right_keys = [f"r.{quote(k)}" for k in op.right_keys]
-    safe = op.null_safe
-    on = same_key(left_keys[safe:], right_keys[safe:], null_safe=False)
-    if safe:
-        on = f"{same_key(left_keys[:safe], right_keys[:safe], null_safe=True)} AND {on}"
+    on = same_key(left_keys, right_keys, null_safe=False)
+    state_rows, delta_rows = state, delta
     if _hashes(op):
         columns, keys = (op.left, op.left_keys) if delta_side == "l" else (op.right, op.right_keys)
-        delta = f"(SELECT *, {key_hash(_specs(columns, keys))} AS {HASH} FROM {delta})"
+        delta_rows = f"(SELECT *, {key_hash(_specs(columns, keys))} AS {HASH} FROM {delta})"
         on = same_hashed_key(state_side, delta_side, on)
-    sql = f"SELECT {', '.join(items)} FROM {state} {state_side} JOIN {delta} {delta_side} ON {on}"
+    listed = ", ".join(items)
+    sql = f"SELECT {listed} FROM {state_rows} {state_side} JOIN {delta_rows} {delta_side} ON {on}"
+    if op.null_safe:
+        # keys that hold a NULL apart: comparing so is slow, and prunes nothing
+        safe = op.null_safe
+        nulls = {"l": any_null(map(quote, op.left_keys[:safe])), "r": any_null(map(quote, op.right_keys[:safe]))}
+        state_rows, delta_rows = (
+            f"(FROM {state} WHERE {nulls[state_side]})",
+            f"(FROM {delta} WHERE {nulls[delta_side]})",
+        )
+        on = same_key(left_keys[:safe], right_keys[:safe], null_safe=True)
+        on += f" AND {same_key(left_keys[safe:], right_keys[safe:], null_safe=False)}"
+        sql += f" UNION ALL SELECT {listed} FROM {state_rows} {state_side} JOIN {delta_rows} {delta_side} ON {on}"
     return f"SELECT * FROM ({sql}) WHERE {op.residual_sql}" if op.residual_sql else sql
 
 

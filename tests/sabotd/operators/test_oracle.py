@@ -117,6 +117,7 @@ def assert_consolidated(changes: list[pa.RecordBatch]) -> None:
 
 LEFT = pa.schema([("a", pa.int64()), ("x", pa.string())])
 RIGHT = pa.schema([("b", pa.int64()), ("y", pa.float64())])
+RIGHT_LIKE_LEFT = pa.schema([("b", pa.int64()), ("z", pa.string())])
 
 
 @pytest.mark.parametrize("parallelism", PARALLELISM)
@@ -141,6 +142,33 @@ def test_join_equals_batch_at_every_barrier(
             fold(view, instances.feed(port, piece))
         fold(view, instances.barrier(epoch))
         assert view == batch_answer(sql, {"l": left.table(), "r": right.table()})
+    instances.close()
+
+
+@pytest.mark.parametrize("parallelism", PARALLELISM)
+@pytest.mark.parametrize("null_safe", [1, 2])
+@pytest.mark.parametrize("keys", [(("a", "x"), ("b", "z")), (("x", "a"), ("z", "b")), (("a",), ("b",))], ids=str)
+def test_null_meets_null_in_keys_that_are_null_safe(
+    keys: tuple[tuple[str, ...], tuple[str, ...]], null_safe: int, parallelism: int
+) -> None:
+    mine, others = keys
+    null_safe = min(null_safe, len(mine))
+    rng = random.Random(f"{keys}{null_safe}{parallelism}")
+    left = History(rng, LEFT, lambda: rows(rng, 4)[:2], weighted=True)
+    right = History(rng, RIGHT_LIKE_LEFT, lambda: rows(rng, 4)[:2], weighted=True)
+    one, two = columns(a="BIGINT", x="VARCHAR"), columns(b="BIGINT", z="VARCHAR")
+    op = JoinOp(one, two, mine, others, (True, True), one + two, null_safe=null_safe)
+    instances = Instances(op, [left.schema, right.schema], [mine, others], parallelism)
+    signs = ["IS NOT DISTINCT FROM" if i < null_safe else "=" for i in range(len(mine))]
+    on = " AND ".join(f"{a} {sign} {b}" for a, sign, b in zip(mine, signs, others, strict=True))
+    view: Bag = Counter()
+    for epoch, size in enumerate((0, 20, 40, 1, 60)):
+        for piece in cuts(rng, left.epoch(size), 3):
+            fold(view, instances.feed(0, piece))
+        for piece in cuts(rng, right.epoch(rng.randint(0, 40)), 3):
+            fold(view, instances.feed(1, piece))
+        fold(view, instances.barrier(epoch))
+        assert view == batch_answer(f"SELECT a, x, b, z FROM l JOIN r ON {on}", {"l": left.table(), "r": right.table()})
     instances.close()
 
 
