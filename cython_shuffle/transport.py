@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
 import pyarrow as pa
 from pyarrow import flight
 
@@ -169,11 +170,24 @@ class FlightEndpoint:
         handler = self._actions.get(name)
         try:
             if handler is None:
-                raise ShuffleError(f"endpoint {self.name!r} knows no action {name!r}")
-            return _OK + handler(body)
+                raise self._refusal(f"knows no action {name!r}")
+            try:
+                return _OK + handler(body)
+            except msgspec.DecodeError as error:
+                text = f"cannot read what action {name!r} was called with: {error}"
+                raise self._refusal(text) from error
         except SabotError as error:
             # in the body: an error with a long text does not fit into a gRPC trailer
             return _FAILED + json.dumps(error.to_wire()).encode()
+
+    def refuse(self, call: str) -> flight.FlightError:
+        """Return the error of a call of Flight that no endpoint takes."""
+        return _to_flight(self._refusal(f"takes no call {call!r}"))
+
+    def _refusal(self, text: str) -> ShuffleError:
+        """Log that somebody asked for what he cannot have; return the error for him."""
+        _log.warning("endpoint %r %s", self.name, text)
+        return ShuffleError(f"endpoint {self.name!r} {text}")
 
     def open_stream(self, ticket: bytes, is_cancelled: Callable[[], bool]) -> tuple[pa.Schema, Iterator[Chunk]]:
         """Answer a ticket."""
@@ -201,6 +215,24 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
                 _log.warning("endpoint %r refused a stream: %s", self._endpoint.name, error.message)
             raise _to_flight(error) from error
         return flight.GeneratorStream(schema, _raise_as_flight(chunks), self._options)
+
+    def do_put(self, context: flight.ServerCallContext, *_: object) -> None:
+        raise self._endpoint.refuse("do_put")
+
+    def do_exchange(self, context: flight.ServerCallContext, *_: object) -> None:
+        raise self._endpoint.refuse("do_exchange")
+
+    def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> None:
+        raise self._endpoint.refuse("list_flights")
+
+    def list_actions(self, context: flight.ServerCallContext) -> None:
+        raise self._endpoint.refuse("list_actions")
+
+    def get_flight_info(self, context: flight.ServerCallContext, descriptor: object) -> None:
+        raise self._endpoint.refuse("get_flight_info")
+
+    def get_schema(self, context: flight.ServerCallContext, descriptor: object) -> None:
+        raise self._endpoint.refuse("get_schema")
 
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterable[flight.Result]:
         return [flight.Result(pa.py_buffer(self._endpoint.act(action.type, action.body.to_pybytes())))]

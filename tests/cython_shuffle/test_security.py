@@ -143,11 +143,31 @@ def test_a_ticket_that_is_none(running, security, ticket, caplog):
     assert record.message.startswith("endpoint 'a' refused a stream: a message (ticket) that cannot be read")
 
 
-def test_other_calls_of_flight(running, security):
+def put(client, descriptor, options):
+    writer, _ = client.do_put(descriptor, pa.schema([("a", pa.int32())]), options=options)
+    writer.done_writing()
+    writer.close()
+
+
+OTHER_CALLS = {
+    "list_flights": lambda c, _, options: list(c.list_flights(options=options)),
+    "list_actions": lambda c, _, options: c.list_actions(options=options),
+    "get_flight_info": lambda c, descriptor, options: c.get_flight_info(descriptor, options=options),
+    "get_schema": lambda c, descriptor, options: c.get_schema(descriptor, options=options),
+    "do_put": put,
+    "do_exchange": lambda c, descriptor, options: c.do_exchange(descriptor, options=options)[1].read_chunk(),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CALLS)
+def test_other_calls_of_flight(running, security, caplog, name):
     client = flight.FlightClient(running.location, tls_root_certs=security.root_certificates)
-    with pytest.raises(pa.ArrowNotImplementedError):
-        list(client.list_flights(options=security.call_options()))
+    told = (flight.FlightServerError, pa.ArrowException)  # the latter by get_schema
+    with caplog.at_level(logging.WARNING), pytest.raises(told, match=f"takes no call '{name}'"):
+        OTHER_CALLS[name](client, flight.FlightDescriptor.for_path("x"), security.call_options())
     client.close()
+    (record,) = caplog.records
+    assert record.message == f"endpoint 'a' takes no call '{name}'"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cython_shuffle.transport import ClientPool, FlightEndpoint, Security, call_action, close_shared_clients
@@ -71,9 +73,19 @@ def test_a_bug_in_a_handler_is_an_internal_error(endpoint, clients):
         clients.call_action(endpoint.location, "bug", b"")
 
 
-def test_unknown_action(endpoint, clients):
-    with pytest.raises(ShuffleError, match="knows no action 'nope'"):
+def test_unknown_action(endpoint, clients, caplog):
+    with caplog.at_level(logging.WARNING), pytest.raises(ShuffleError, match="knows no action 'nope'"):
         clients.call_action(endpoint.location, "nope", b"")
+    (record,) = caplog.records
+    assert record.message == f"endpoint {endpoint.name!r} knows no action 'nope'"
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b'{"job_id": 1}'])
+def test_an_action_with_a_body_that_is_none(endpoint, clients, caplog, body):
+    endpoint.register_action("cancel", lambda body: bytes(msgspec.json.decode(body, type=list[int])))
+    with caplog.at_level(logging.WARNING), pytest.raises(ShuffleError, match="cannot read what action 'cancel'"):
+        clients.call_action(endpoint.location, "cancel", body)
+    assert len(caplog.records) == 1
 
 
 def test_nobody_listens(tmp_path, clients):
