@@ -5,6 +5,7 @@ from __future__ import annotations
 STATEMENTS: dict[str, str] = {
     "ALTER": """\
 ALTER MATERIALIZED VIEW | SINK | JOB name PAUSE | RESUME
+ALTER TABLE | MATERIALIZED VIEW | SINK name RENAME TO new_name
 ALTER SYSTEM DRAIN AGENT name
 
 A paused job's sources read nothing more; its rows stay to be read.""",
@@ -26,11 +27,14 @@ CREATE [OR REPLACE] VIEW name [(column, ...)] AS SELECT ...""",
     "CREATE SINK": """\
 CREATE SINK [IF NOT EXISTS] name FROM view | AS SELECT ... [EMIT ON WINDOW CLOSE]
 WITH (connector = 'kafka' | 'mqtt' | 'file' | 'print' | 'blackhole', option = 'value', ...)
-[FORMAT PLAIN | UPSERT ENCODE JSON | CSV | PARQUET [(option = 'value', ...)]]""",
+[FORMAT PLAIN | UPSERT ENCODE JSON | CSV | PARQUET [(option = 'value', ...)]]
+CREATE SINK [IF NOT EXISTS] name INTO table [(column, ...)] FROM view | AS SELECT ...""",
+    "CREATE SCHEMA": """\
+CREATE SCHEMA [IF NOT EXISTS] name""",
     "DESCRIBE": """\
 DESCRIBE name""",
     "DROP": """\
-DROP SOURCE | TABLE | VIEW | MATERIALIZED VIEW | SINK [IF EXISTS] name, ... [CASCADE]""",
+DROP SOURCE | TABLE | VIEW | MATERIALIZED VIEW | SINK | SCHEMA [IF EXISTS] name, ... [CASCADE]""",
     "EXPLAIN": """\
 EXPLAIN [ANALYZE] query | CREATE MATERIALIZED VIEW ... | CREATE SINK ... | name""",
     "FLUSH": """\
@@ -44,7 +48,7 @@ SELECT ... FROM tables and materialized views: the whole of DuckDB's SQL over a 
     "SET": """\
 SET name = value | DEFAULT""",
     "SHOW": """\
-SHOW SOURCES | TABLES | VIEWS | MATERIALIZED VIEWS | SINKS | JOBS | AGENTS | ALL | setting""",
+SHOW SCHEMAS | SOURCES | TABLES | VIEWS | MATERIALIZED VIEWS | SINKS | JOBS | AGENTS | ALL | setting""",
     "SUBSCRIBE": """\
 SUBSCRIBE [TO] name [WITH (snapshot = false)]
 
