@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cython_shuffle import _kernels
 from cython_shuffle.partitioner import Gatherer, Kernels, Parts, key_columns
-from sabot.errors import ShuffleError
+from sabot.errors import JobError, ShuffleError
 
 
 class RangePartitioner:
@@ -121,6 +121,8 @@ class CustomPartitioner:
         NULL. What it raises is raised on by `partition`.
     where : str
         For messages.
+
+    Its wrong answers are errors of the job, which another attempt would not mend: no ShuffleError.
     """
 
     def __init__(
@@ -142,7 +144,7 @@ class CustomPartitioner:
 
         Raises
         ------
-        ShuffleError
+        JobError
             The function's answer is no array of integers, of another length, NULL somewhere, or out of range.
         """
         if batch.num_rows == 0:
@@ -157,19 +159,19 @@ class CustomPartitioner:
             given = given.combine_chunks()
         if not isinstance(given, pa.Array) or not pa.types.is_integer(given.type):
             kind = given.type if isinstance(given, pa.Array) else type(given).__name__
-            raise ShuffleError(
+            raise JobError(
                 f"the partition function of {self._where} gave {kind}", hint="return an array of integers, one a row"
             )
         if len(given) != batch.num_rows:
-            raise ShuffleError(
+            raise JobError(
                 f"the partition function of {self._where} gave {len(given)} numbers for {batch.num_rows} rows"
             )
         if given.null_count:
-            raise ShuffleError(f"the partition function of {self._where} gave NULL for {given.null_count} rows")
+            raise JobError(f"the partition function of {self._where} gave NULL for {given.null_count} rows")
         extremes = pc.min_max(given)
         least, most = extremes["min"].as_py(), extremes["max"].as_py()
         if least < 0 or most >= self.n_partitions:
-            raise ShuffleError(
+            raise JobError(
                 f"the partition function of {self._where} gave {least if least < 0 else most!r}",
                 hint=f"give 0 to {self.n_partitions - 1}",
             )

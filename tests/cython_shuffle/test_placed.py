@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cython_shuffle.placed import CustomPartitioner, RangePartitioner, sample_bounds
-from sabot.errors import ShuffleError
+from sabot.errors import JobError, ShuffleError
 
 
 def scalars(values, t):
@@ -145,7 +145,7 @@ def test_a_function_places_rows(numbers, kernels):
 )
 def test_answers_that_cannot_be(answer, reason):
     batch = pa.record_batch({"k": pa.array([1, 2, 3])})
-    with pytest.raises(ShuffleError, match=f"the partition function of edge 'e' {reason}"):
+    with pytest.raises(JobError, match=f"the partition function of edge 'e' {reason}"):
         CustomPartitioner(batch.schema, lambda _: answer, 3, "edge 'e'").partition(batch)
 
 
