@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from planner.logical import JoinKind, LogicalNode, schema_of
+from planner.logical import Join, JoinKind, LogicalNode, schema_of
 from sql_frontend import build
 from sql_frontend.dependent import crossed
-from sql_frontend.join_conditions import fields_of
+from sql_frontend.join_conditions import fields_of, is_null_safe, links, sameness
 from sql_frontend.lower_rows import in_place
 from sql_frontend.origin import Origin
 from sql_frontend.scope import Domain, RelationInScope
+from sql_frontend.subqueries import keyed
 
 
 @dataclass
@@ -123,3 +124,43 @@ class DomainInFrom:
                 for a, b in zip(left.outer, right.outer, strict=True)
             ]
         return left, right, [*met, *pool]
+
+
+def joined_items(
+    items: list[Item], pool: list[exp.Expression], origin: Origin
+) -> tuple[LogicalNode, list[exp.Expression]]:
+    """Join the items, each next one by an equality with those before it if there is any.
+
+    Returns the predicates that are left.
+    """
+    node = items[0].node
+    placed = set(items[0].fields)
+    waiting = items[1:]
+    pool = sorted(pool, key=lambda p: not is_null_safe(p))
+    while waiting:
+        for item in waiting:
+            keys = [k for p in pool if (k := sameness(p, placed, item.fields)) is not None]
+            if keys:
+                break
+        else:
+            # by another condition, or all with all
+            keys = []
+            item = next((i for i in waiting if any(links(p, placed, i.fields) for p in pool)), waiting[0])
+        null_safe = sum(is_null_safe(p) for p in pool if sameness(p, placed, item.fields) is not None)
+        pool = [p for p in pool if sameness(p, placed, item.fields) is None]
+        waiting.remove(item)
+        own = set(item.fields)
+        node, left_keys = keyed(node, [k[0] for k in keys], placed | own, origin)
+        right, right_keys = keyed(item.node, [k[1] for k in keys], placed | own | set(left_keys), origin)
+        placed |= own
+        fields = schema_of(node) + schema_of(right)
+        residual = [p for p in pool if (used := fields_of(p)) <= placed and used & own and used - own]
+        pool = [p for p in pool if not any(p is r for r in residual)]
+        condition = build.conjunction(fields, residual, origin) if residual else None
+        pairs = [
+            exp.EQ(this=build.column(a), expression=build.column(b)) for a, b in zip(left_keys, right_keys, strict=True)
+        ]
+        if pairs:
+            build.conjunction(fields, pairs, origin)
+        node = Join(node, right, tuple(left_keys), tuple(right_keys), condition, null_safe=null_safe)
+    return node, pool

@@ -13,6 +13,8 @@ from sql_frontend.origin import Origin
 from sql_frontend.scope import OUTER
 from sql_frontend.subqueries import is_outer, joined, keyed
 
+_JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
+
 
 def outer_joined(
     left: LogicalNode,
@@ -62,6 +64,20 @@ def nearest_joined(
     comparison = exp.GTE(this=build.column(left_name), expression=build.column(right_name))
     build.conjunction(schema_of(left) + schema_of(right), [comparison], origin)
     return replace(outer_joined(left, right, equal, kind, origin, by_time=True), asof=AsOf(left_name, sign, right_name))
+
+
+def check_join(join: exp.Join, origin: Origin) -> None:
+    """Raise SqlError (0A000) for a join of a kind that there is not."""
+    side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
+    if method == "ASOF" and (side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER")):
+        raise origin.unsupported(f"ASOF {side or kind} JOIN", join, hint="ASOF JOIN and ASOF LEFT JOIN work")
+    if side not in ("", "LEFT", "RIGHT", "FULL") or kind not in ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"):
+        raise origin.unsupported(f"{f'{side} {kind}'.strip()} JOIN", join, hint=_JOIN_HINT)
+    if method not in ("", "NATURAL", "ASOF"):
+        raise origin.unsupported(f"{method} JOIN", join, hint="name the columns: JOIN ... USING (a, b)")
+    extra = [k for k, v in join.args.items() if v and k not in ("this", "on", "using", "kind", "side", "method")]
+    if extra:
+        raise origin.unsupported(f"JOIN with {extra[0]}", join)
 
 
 def check_temporal(join: exp.Join, side: str, kind: str, method: str, *, comma: bool, origin: Origin) -> None:

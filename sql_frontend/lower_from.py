@@ -7,21 +7,18 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from planner.logical import Join, JoinKind, LogicalNode, Unnest, schema_of
+from planner.logical import JoinKind, LogicalNode, Unnest, schema_of
 from sql_frontend import build
 from sql_frontend.clock import CLOCK_HINT, calls_clock, clock_conditions
 from sql_frontend.dependent import over_rows
-from sql_frontend.from_items import DomainInFrom, Group, Item
+from sql_frontend.from_items import DomainInFrom, Group, Item, joined_items
 from sql_frontend.functions import matches
 from sql_frontend.join_conditions import (
+    check_join,
     check_temporal,
-    fields_of,
-    is_null_safe,
-    links,
     nearest_joined,
     outer_equality,
     outer_joined,
-    sameness,
 )
 from sql_frontend.lower_windows import TABLE_FUNCTIONS, table_function
 from sql_frontend.origin import Origin
@@ -38,11 +35,10 @@ from sql_frontend.scope import (
     folded,
     matching,
 )
-from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined, keyed
+from sql_frontend.subqueries import Subqueries, attached, inward, is_outer, joined
 
 _TABLE_ARGS = frozenset({"this", "alias", "db", "catalog", "version", "joins"})
 _NEST_HINT = "join with the query around in WHERE"
-_JOIN_HINT = "INNER, LEFT, RIGHT, FULL, CROSS, SEMI and ANTI JOIN work"
 _SERIES = frozenset(["generate_series", "range", "unnest"]) | ROWS
 
 
@@ -128,7 +124,7 @@ class FromLowering:
             self.late = scope
         groups = [Group([self._first(from_, scope)], [])]
         for join in joins:
-            self._check_join(join)
+            check_join(join, self.origin)
             groups = self._joined(join, groups, scope)
         scope.subquery = self.subqueries.value
         items = [item for group in groups for item in group.items]
@@ -152,7 +148,7 @@ class FromLowering:
             scope.correlation = Correlation(self.domain.pairs, domain=self.domain)
         # a FROM that is not there has one row, and the domain has more
         items = items[1:] if from_ is None and len(items) > 1 else items
-        node, rest = self._join(items, pool)
+        node, rest = joined_items(items, pool, self.origin)
         node = attached(node, scope.pending, self.origin)
         scope.pending.clear()
         for condition in semi:
@@ -278,7 +274,7 @@ class FromLowering:
         if len(group.items) == 1 and not group.pool:
             return group.items[0]
         items, pool = self.through.met(group.items, group.pool)
-        node, rest = self._join(items, pool)
+        node, rest = joined_items(items, pool, self.origin)
         columns = tuple(c for item in group.items for c in item.relation.columns)
         outer = tuple(self.domain.fields) if self.domain is not None and any(i.outer for i in items) else ()
         node = build.filtered(node, rest, self.origin)
@@ -450,18 +446,6 @@ class FromLowering:
         scope.relations.append(relation)
         return Item(Unnest(node, tuple(made), ordinality, outer), relation, source, left.outer)
 
-    def _check_join(self, join: exp.Join) -> None:
-        side, kind, method = (str(join.args.get(k) or "").upper() for k in ("side", "kind", "method"))
-        if method == "ASOF" and (side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER")):
-            raise self.origin.unsupported(f"ASOF {side or kind} JOIN", join, hint="ASOF JOIN and ASOF LEFT JOIN work")
-        if side not in ("", "LEFT", "RIGHT", "FULL") or kind not in ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"):
-            raise self.origin.unsupported(f"{f'{side} {kind}'.strip()} JOIN", join, hint=_JOIN_HINT)
-        if method not in ("", "NATURAL", "ASOF"):
-            raise self.origin.unsupported(f"{method} JOIN", join, hint="name the columns: JOIN ... USING (a, b)")
-        extra = [k for k, v in join.args.items() if v and k not in ("this", "on", "using", "kind", "side", "method")]
-        if extra:
-            raise self.origin.unsupported(f"JOIN with {extra[0]}", join)
-
     def _add(self, source: exp.Expr, before: Sequence[Item], scope: Scope, *, temporal: bool = False) -> Item:
         """Lower one item of FROM, rename fields that an item before has too, and enter it in the scope."""
         if source.args.get("version") is not None and not temporal:
@@ -509,7 +493,7 @@ class FromLowering:
         finally:
             first.set("joins", joins)
         for join in joins:
-            self._check_join(join)
+            check_join(join, self.origin)
             groups = self._joined(join, groups, inner)
         scope.subqueries = inner.subqueries
         scope.made |= {f: t for f, t in inner.made.items() if f not in scope.made}
@@ -591,44 +575,6 @@ class FromLowering:
                 raise self.origin.error(msg, name, sqlstate="42702" if found else "42703")
         scope.merged[wanted] = left[0]
         return exp.EQ(this=build.column(left[0].field), expression=build.column(right[0].field))
-
-    def _join(self, items: list[Item], pool: list[exp.Expression]) -> tuple[LogicalNode, list[exp.Expression]]:
-        """Join the items, each next one by an equality with those before it if there is any.
-
-        Returns the predicates that are left.
-        """
-        node = items[0].node
-        placed = set(items[0].fields)
-        waiting = items[1:]
-        pool = sorted(pool, key=lambda p: not is_null_safe(p))
-        while waiting:
-            for item in waiting:
-                keys = [k for p in pool if (k := sameness(p, placed, item.fields)) is not None]
-                if keys:
-                    break
-            else:
-                # by another condition, or all with all
-                keys = []
-                item = next((i for i in waiting if any(links(p, placed, i.fields) for p in pool)), waiting[0])
-            null_safe = sum(is_null_safe(p) for p in pool if sameness(p, placed, item.fields) is not None)
-            pool = [p for p in pool if sameness(p, placed, item.fields) is None]
-            waiting.remove(item)
-            own = set(item.fields)
-            node, left_keys = keyed(node, [k[0] for k in keys], placed | own, self.origin)
-            right, right_keys = keyed(item.node, [k[1] for k in keys], placed | own | set(left_keys), self.origin)
-            placed |= own
-            fields = schema_of(node) + schema_of(right)
-            residual = [p for p in pool if (used := fields_of(p)) <= placed and used & own and used - own]
-            pool = [p for p in pool if not any(p is r for r in residual)]
-            condition = build.conjunction(fields, residual, self.origin) if residual else None
-            pairs = [
-                exp.EQ(this=build.column(a), expression=build.column(b))
-                for a, b in zip(left_keys, right_keys, strict=True)
-            ]
-            if pairs:
-                build.conjunction(fields, pairs, self.origin)
-            node = Join(node, right, tuple(left_keys), tuple(right_keys), condition, null_safe=null_safe)
-        return node, pool
 
 
 _TABLE_EXTRAS = {
