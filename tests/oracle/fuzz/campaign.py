@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tests.oracle.fuzz import in_process
+from tests.oracle.fuzz.closing_cases import make_closing_case
+from tests.oracle.fuzz.conflicts import with_conflicts
 from tests.oracle.fuzz.history import Case, make_case
 from tests.oracle.fuzz.in_process import Failure, Outcome
 from tests.oracle.fuzz.on_daemon import Server
 from tests.oracle.fuzz.shrink import Shrinker, script
+
+CLOSING = 4
+"""One case of so many is of relations with a watermark."""
 
 
 @dataclass
@@ -81,7 +86,8 @@ def campaign(
     for seed in seeds:
         if until is not None and time.monotonic() > until:
             break
-        case = make_case(seed, views)
+        closing = seed % CLOSING == CLOSING - 1
+        case = make_closing_case(seed, views) if closing else with_conflicts(make_case(seed, views))
         outcome = run(case)
         tally.add(case, outcome)
         if outcome.failure is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tests.oracle.fuzz.choices import Choices
+from tests.oracle.fuzz.closing import Closing, make_closing
 from tests.oracle.fuzz.expressions import Expressions, Ref
 from tests.oracle.fuzz.queries import Query, make_query
 from tests.oracle.fuzz.relations import Named
@@ -48,7 +49,13 @@ class MakeView:
     """What the query could name: with its choices they make it again."""
 
     def sql(self) -> str:
-        return f"CREATE MATERIALIZED VIEW {self.name} AS {self.query.sql}"
+        emit = " EMIT ON WINDOW CLOSE" if isinstance(self.query, Closing) and self.query.emit else ""
+        return f"CREATE MATERIALIZED VIEW {self.name} AS {self.query.sql}{emit}"
+
+    def again(self, given: Sequence[int]) -> MakeView:
+        """Make the view by other choices."""
+        make = make_closing if isinstance(self.query, Closing) else make_query
+        return replace(self, query=make(self.known, None, given))
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,15 @@ class Flush:
         return "FLUSH"
 
 
-Statement = Insert | Change | MakeView | DropView | Flush
+@dataclass(frozen=True)
+class Tick:
+    """A barrier at which nothing is compared; a FLUSH to a daemon."""
+
+    def sql(self) -> str:
+        return "FLUSH"
+
+
+Statement = Insert | Change | MakeView | DropView | Flush | Tick
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
-from planner.logical import Relation, RelationKind
+from planner.logical import Relation, RelationKind, Watermark
 from planner.plan import PlannedJob, plan_view
 from planner.task_spec import SourceOp
 from sabot.errors import SabotError, SqlError
@@ -20,8 +20,11 @@ from sabot.schema import arrow_schema
 from sabotd.state.duckdb_state import TaskDatabase
 from sabotd.state.relation import conform
 from sql_frontend.binder import bind_query
-from tests.oracle.fuzz.history import Case, Change, DropView, Flush, Insert, MakeView
+from tests.oracle.fuzz.closing import Closing
+from tests.oracle.fuzz.history import Case, Change, DropView, Flush, Insert, MakeView, Tick
 from tests.oracle.fuzz.mirror import Mirror, TooManyRowsError, columns_of
+from tests.oracle.fuzz.splits import Splits
+from tests.oracle.fuzz.tables import Table
 from tests.oracle.harness import Bag
 from tests.oracle.test_queries import OneDatabase, ShufflingRunner
 from tests.support import job_runner
@@ -86,9 +89,28 @@ class _View:
         }
         # VALUES, and a SELECT without FROM
         self.constants = {
-            n.op.relation: n.op for t in planned.spec.tasks for n in t.nodes if isinstance(n.op, SourceOp)
+            n.op.relation: n.op
+            for t in planned.spec.tasks
+            for n in t.nodes
+            if isinstance(n.op, SourceOp) and dict(n.op.options)
         }.values()
         self.emitted: list[pa.RecordBatch] = []
+        self.splits: Splits | None = None
+        """Where it reads relations with a watermark."""
+        self.late: Bag = Counter()
+
+    def barrier(self) -> None:
+        """End an epoch."""
+        if self.splits is None:
+            self.runner.barrier()
+        else:
+            self.splits.tick()
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.runner.close()
+        if self.splits is not None:
+            self.splits.close()
 
     def take_fresh(self) -> list[pa.RecordBatch]:
         fresh, self.runner.fresh = self.runner.fresh, []
@@ -121,26 +143,24 @@ def alike(message: str) -> str:
 
 def run(case: Case) -> Outcome:
     """Run a case; every view is compared with DuckDB's answer at each FLUSH, until one differs."""
-    mirror = Mirror(case.tables)
+    mirror = Mirror(case.tables, by_split=True)
     try:
-        with _one_database():
-            return _Run(case, mirror).run()
+        with _one_database() as database:
+            return _Run(case, mirror, database).run()
     finally:
         mirror.close()
 
 
 class _Run:
-    def __init__(self, case: Case, mirror: Mirror) -> None:
-        self._case, self._mirror = case, mirror
+    def __init__(self, case: Case, mirror: Mirror, database: TaskDatabase) -> None:
+        self._case, self._mirror, self._database = case, mirror, database
         self._catalog = _Catalog()
         self._views: dict[str, _View] = {}
         self._queries: dict[str, MakeView] = {}
         self._outcome = Outcome()
         self._gone: set[str] = set()
         for table in case.tables:
-            columns = columns_of(table)
-            relation = Relation(table.name, RelationKind.TABLE, columns, table.append_only, table.key)
-            self._catalog.relations[table.name] = relation
+            self._catalog.relations[table.name] = _relation(table)
 
     def run(self) -> Outcome:
         try:
@@ -152,13 +172,18 @@ class _Run:
                         self._make(statement)
                     case DropView(name=name):
                         self._drop(name)
+                    case Tick():
+                        self._mirror.tick()
+                        for name in list(self._views):
+                            self._flush_view(name)
                     case Flush():
+                        self._mirror.tick()
                         self._flush()
                 if self._outcome.failure is not None:
                     break
         finally:
             for view in self._views.values():
-                view.runner.close()
+                view.close()
         return self._outcome
 
     def _fail(self, made: MakeView, problem: str, wanted: Bag | None = None, got: Bag | None = None) -> None:
@@ -171,7 +196,7 @@ class _Run:
             return
         self._outcome.views += 1
         try:
-            self._mirror.make_view(made.name, made.query.batch)
+            self._mirror.make_view(made)
             self._mirror.answer(made.name)
         except duckdb.Error as error:
             self._outcome.no_queries[alike(str(error).splitlines()[0])] += 1
@@ -182,11 +207,13 @@ class _Run:
             self._gone.add(made.name)
             return
         try:
-            query = bind_query(made.query.sql, self._catalog)
+            emit = isinstance(made.query, Closing) and made.query.emit
+            query = bind_query(made.query.sql, self._catalog, emit_on_window_close=emit)
             planned = plan_view(
                 query, job_id=JobId(f"mv:{made.name}"), relation=made.name, parallelism=made.parallelism
             )
             view = _View(planned, self._case.seed)
+            self._split(made, view, planned)
         except SqlError as error:
             if error.sqlstate == "0A000":
                 self._outcome.refused[alike(error.message)] += 1
@@ -200,6 +227,7 @@ class _Run:
         # what the views that it reads have still to say belongs into their snapshots
         for name in list(self._views):
             if name in view.reads:
+                self._mirror.tick(name)
                 self._flush_view(name)
         snapshots = [(name, other.snapshot()) for name, other in self._views.items() if name in view.reads]
         snapshots += [(t.name, self._mirror.rows(t)) for t in self._case.tables if t.name in view.reads]
@@ -211,12 +239,17 @@ class _Run:
         self._queries[made.name] = made
         self._catalog.relations[made.name] = planned.output
         for name, rows in snapshots:
-            self._feed_one(made, name, rows)
+            self._feed_one(made, name, rows, snapshot=True)
+
+    def _split(self, made: MakeView, view: _View, planned: PlannedJob) -> None:
+        if isinstance(made.query, Closing):
+            splits = {t.name: t.splits for t in self._case.tables if t.name in made.query.streams}
+            view.splits = Splits(planned.spec, view.runner, splits, self._database)
 
     def _drop(self, name: str) -> None:
         view = self._views.pop(name, None)
         if view is not None:
-            view.runner.close()
+            view.close()
             self._mirror.drop_view(name)
             del self._queries[name]
             del self._catalog.relations[name]
@@ -226,11 +259,15 @@ class _Run:
             if relation in view.reads and batch.num_rows:
                 self._feed_one(self._queries[name], relation, batch)
 
-    def _feed_one(self, made: MakeView, relation: str, batch: pa.RecordBatch) -> None:
+    def _feed_one(self, made: MakeView, relation: str, batch: pa.RecordBatch, *, snapshot: bool = False) -> None:
         if self._outcome.failure is not None:
             return
+        view = self._views[made.name]
         try:
-            self._views[made.name].runner.feed(relation, batch)
+            if view.splits is not None and relation in view.splits.splits:
+                view.splits.feed_all(relation, batch, snapshot=snapshot)
+            else:
+                view.runner.feed(relation, batch)
         except (SabotError, AssertionError, duckdb.Error) as error:
             self._fail(made, f"error: {type(error).__name__}: {error}")
 
@@ -240,7 +277,7 @@ class _Run:
             return
         view = self._views[name]
         try:
-            view.runner.barrier()
+            view.barrier()
         except (SabotError, AssertionError, duckdb.Error) as error:
             self._fail(self._queries[name], f"error: {type(error).__name__}: {error}")
             return
@@ -264,22 +301,43 @@ class _Run:
             return
         got = self._views[name].runner.result
         self._outcome.compared += 1
+        kind = "wrong rows"
+        if got == wanted and isinstance(made.query, Closing) and made.query.late:
+            kind = "wrong late rows"
+            wanted, got = self._mirror.late(name), self._late(name, made.query.late_time)
         if got != wanted:
             missing, extra = wanted - got, got - wanted
-            problem = f"wrong rows: missing {dict(missing.most_common(5))}, too many {dict(extra.most_common(5))}"
+            problem = f"{kind}: missing {dict(missing.most_common(5))}, too many {dict(extra.most_common(5))}"
             self._fail(made, problem, wanted, got)
             assert self._outcome.failure is not None
-            self._outcome.failure.kind = "wrong rows"
+            self._outcome.failure.kind = kind
+
+    def _late(self, name: str, time: str) -> Bag:
+        view = self._views[name]
+        assert view.splits is not None
+        for rows in view.splits.late():
+            view.late.update(zip(rows[time].to_pylist(), rows["watermark"].to_pylist(), strict=True))
+        return view.late
+
+
+def _relation(table: Table) -> Relation:
+    columns, watermark = columns_of(table), None
+    if table.delay_s is not None:
+        watermark = Watermark("ts", f"\"ts\" - INTERVAL '{table.delay_s} seconds'")
+    if table.splits:
+        kind = RelationKind.SOURCE
+        return Relation(table.name, kind, columns, append_only=True, watermark=watermark, connector="datagen")
+    return Relation(table.name, RelationKind.TABLE, columns, table.append_only, table.key, watermark=watermark)
 
 
 @contextmanager
-def _one_database() -> Iterator[None]:
+def _one_database() -> Iterator[TaskDatabase]:
     """All tasks share a database: opening one for each would be most of the time."""
     database = TaskDatabase(None, 512, "fuzz")
     before = job_runner.TaskDatabase
     job_runner.TaskDatabase = lambda *_: OneDatabase(database)  # type: ignore[assignment,misc]
     try:
-        yield
+        yield database
     finally:
         job_runner.TaskDatabase = before  # type: ignore[misc]
         database.close()

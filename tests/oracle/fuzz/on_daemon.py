@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 
@@ -9,11 +10,15 @@ import duckdb
 import pyarrow as pa
 
 from sabot.client_connection import Connection
+from sabot.client_result import Result
 from sabot.embedded import Embedded
 from sabot.errors import SabotError
-from tests.oracle.fuzz.history import Case, Change, DropView, Flush, Insert, MakeView, Statement
+from tests.oracle.fuzz.closing import Closing
+from tests.oracle.fuzz.conflicts import Returning, Upsert
+from tests.oracle.fuzz.history import Case, Change, DropView, Flush, Insert, MakeView, Statement, Tick
 from tests.oracle.fuzz.in_process import Failure, Outcome, alike
 from tests.oracle.fuzz.mirror import Mirror, TooManyRowsError
+from tests.oracle.harness import Bag
 from tests.support.job_runner import freeze
 
 
@@ -62,7 +67,8 @@ class _Run:
         if isinstance(statement, DropView) and statement.name not in self._views:
             return
         try:
-            self._con.sql(statement.sql()).close()
+            with contextlib.closing(self._con.sql(statement.sql())) as result:
+                told = _bag(result) if isinstance(statement, Upsert | Returning) and statement.returning else Counter()
         except SabotError as error:
             if isinstance(statement, MakeView) and error.sqlstate == "0A000":
                 self._outcome.refused[alike(error.message)] += 1
@@ -73,12 +79,19 @@ class _Run:
         match statement:
             case Insert() | Change():
                 self._mirror.change(statement)
+                if told != self._mirror.returned:
+                    problem = f"RETURNING gives {dict(told)}, not {dict(self._mirror.returned)}"
+                    self._fail("", statement.sql(), problem)
+                    self._outcome.failure.kind = "returning"
             case MakeView(name=name):
                 self._views[name] = statement
             case DropView(name=name):
                 del self._views[name]
                 self._mirror.drop_view(name)
+            case Tick():
+                self._mirror.tick()
             case Flush():
+                self._mirror.tick()
                 for name in self._views:
                     self._compare(name)
 
@@ -88,7 +101,7 @@ class _Run:
             return False
         self._outcome.views += 1
         try:
-            self._mirror.make_view(made.name, made.query.batch)
+            self._mirror.make_view(made)
             self._mirror.answer(made.name)
         except (duckdb.Error, TooManyRowsError) as error:
             self._outcome.no_queries[alike(str(error).splitlines()[0])] += 1
@@ -104,13 +117,26 @@ class _Run:
             wanted = self._mirror.answer(name)
         except (duckdb.Error, TooManyRowsError):
             return
-        shown: pa.Table = self._con.sql(f"SELECT * FROM {name}").arrow()
-        got = Counter(map(freeze, zip(*(c.to_pylist() for c in shown.columns), strict=True)))
+        got = self._rows(f"SELECT * FROM {name}")
         self._outcome.compared += 1
+        kind = "wrong rows"
+        if got == wanted and isinstance(made.query, Closing) and made.query.late:
+            kind = "wrong late rows"
+            wanted = self._mirror.late(name)
+            got = self._rows(f"SELECT {made.query.late_time}, watermark FROM sabot_late('{name}')")
         if got != wanted:
             missing, extra = wanted - got, got - wanted
-            problem = f"wrong rows: missing {dict(missing.most_common(5))}, too many {dict(extra.most_common(5))}"
-            self._outcome.failure = Failure("wrong rows", name, made.query.sql, problem, wanted, got)
+            problem = f"{kind}: missing {dict(missing.most_common(5))}, too many {dict(extra.most_common(5))}"
+            self._outcome.failure = Failure(kind, name, made.query.sql, problem, wanted, got)
+
+    def _rows(self, sql: str) -> Bag:
+        with contextlib.closing(self._con.sql(sql)) as result:
+            return _bag(result)
 
     def _fail(self, view: str, sql: str, problem: str) -> None:
         self._outcome.failure = Failure(alike(problem), view, sql, problem)
+
+
+def _bag(result: Result) -> Bag:
+    shown: pa.Table = result.arrow()
+    return Counter(map(freeze, zip(*(c.to_pylist() for c in shown.columns), strict=True)))

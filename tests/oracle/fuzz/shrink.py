@@ -11,7 +11,6 @@ from typing import TypeVar
 from tests.oracle.fuzz.choices import simpler
 from tests.oracle.fuzz.history import Case, Insert, MakeView, Statement
 from tests.oracle.fuzz.in_process import Failure
-from tests.oracle.fuzz.queries import make_query
 
 T = TypeVar("T")
 Fails = Callable[[Case], Failure | None]
@@ -102,13 +101,14 @@ class Shrinker:
         )
         seen = {made.query.sql}
         for candidate in self._candidates(made):
-            query = make_query(made.known, None, candidate)
+            again = made.again(candidate)
+            query = again.query
             smaller = len(query.sql) < len(made.query.sql)
             kept = not read or [c.kind for c in query.columns] == [c.kind for c in made.query.columns]
             if query.sql in seen or not smaller or not kept:
                 continue
             seen.add(query.sql)
-            if self._try(self._put(at, replace(made, query=query))):
+            if self._try(self._put(at, again)):
                 return True
         return False
 
@@ -130,6 +130,7 @@ def script(case: Case, failure: Failure) -> str:
     lines = [f"-- seed {case.seed}"]
     texts = " ".join(s.sql() for s in case.statements)
     lines += [f"{t.ddl()};" for t in case.tables if re.search(rf"\b{t.name}\b", texts)]
+    lines += [f"-- {t.name} has {t.splits} splits, by id % {t.splits}" for t in case.tables if t.splits]
     parallelism = None
     for statement in case.statements:
         if isinstance(statement, MakeView) and statement.parallelism != parallelism:

@@ -25,10 +25,16 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     append_only: bool = False
+    delay_s: int | None = None
+    """Of a relation with a watermark for ``ts``."""
+    splits: int = 0
+    """Of a source: a row is of the split of its ``id``; 0: a table."""
 
     def ddl(self) -> str:
         """Return Sabot's CREATE TABLE."""
         key = [f"PRIMARY KEY ({', '.join(self.key)})"] if self.key else []
+        if self.delay_s is not None:
+            key.append(f"WATERMARK FOR ts AS ts - INTERVAL '{self.delay_s} seconds'")
         body = ", ".join([*(f"{c.name} {c.type}" for c in self.columns), *key])
         return f"CREATE TABLE {self.name} ({body}){' APPEND ONLY' if self.append_only else ''}"
 
