@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from sqlglot import exp
@@ -132,6 +133,8 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         name = "now" if name != "clock_timestamp" else "get_current_timestamp"
     name = _RENAMED.get(name, name)
     key = (name, len(args))
+    if name == "regexp_match" and len(args) in (2, 3) and isinstance(args[1], exp.Literal):
+        return _regexp_match(args, groups(args[1].name))
     template = LIBRARY.get(key) or _TEMPLATES.get(key) or TEMPLATES.get(key)
     if template is not None:
         return filled(template, args)
@@ -181,6 +184,13 @@ def matches(call: exp.Expr, args: Sequence[exp.Expression]) -> exp.Expression:
     flags = call.expressions[2].name if len(args) > 2 and isinstance(call.expressions[2], exp.Literal) else ""
     letters = flags.replace("g", "")
     pattern = f"('(?{letters})' || p2)" if letters else "p2"
+    captured = groups(args[1].name) if isinstance(args[1], exp.Literal) else 0
+    if captured > 1:
+        lists = [f"regexp_extract_all(p1, {pattern}, {n + 1})" for n in range(captured)]
+        each = ", ".join(f"m[{n + 1}]" for n in range(captured))
+        found = f"list_zip({', '.join(lists)})"
+        found = found if "g" in flags else f"list_slice({found}, 1, 1)"
+        return filled(f"list_transform({found}, LAMBDA m: [{each}])", args[:2])
     group = f"CASE WHEN regexp_matches({pattern}, '(^|[^\\\\])\\([^?]') THEN 1 ELSE 0 END"
     every = f"regexp_extract_all(p1, {pattern}, {group})"
     found = every if "g" in flags else f"list_slice({every}, 1, 1)"
@@ -247,6 +257,21 @@ def substring(
     return filled(f"SUBSTRING(p1, {first}, {count})", [text, start, length])
 
 
+_GROUP = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|(?P<group>\((?!\?)|\(\?P?<\w)")
+
+
+def groups(pattern: str) -> int:
+    """Return how many groups of a regular expression are captured."""
+    return sum(1 for m in _GROUP.finditer(pattern) if m["group"])
+
+
+def _regexp_match(args: Sequence[exp.Expression], captured: int) -> exp.Expression:
+    """Return what the first match has in each of its groups, or the whole of it; NULL without a match."""
+    pattern = "p2" if len(args) == 2 else "'(?' || p3 || ')' || p2"
+    parts = [f"regexp_extract(p1, {pattern}, {n})" for n in (range(1, captured + 1) if captured else (0,))]
+    return filled(f"CASE WHEN regexp_matches(p1, {pattern}) THEN [{', '.join(parts)}] END", args)
+
+
 def _not_negative(length: exp.Expression | None) -> bool:
     return length is None or isinstance(length, exp.Literal)
 
@@ -258,12 +283,13 @@ def _to_char(
         sql = shown_sql(pattern.name)
         hint = "patterns: YYYY MM DD HH24 HH12 MI SS MS US NS AM DDD D Q WW IYYY IW Month Mon Day Dy TZ"
     elif digits(type_) is not None or type_ in ("DOUBLE", "FLOAT"):
-        sql = number_sql(pattern.name)
+        sql = number_sql(pattern.name, exact=type_ not in ("DOUBLE", "FLOAT"))
         hint = "patterns: 9 0 , . FM"
     else:
         raise origin.unsupported(f"to_char of {type_}", call, hint="cast the value to VARCHAR")
     if sql is None:
-        raise origin.unsupported(f"the format {pattern.name!r}", call, hint=hint)
+        # no SQLSTATE of what DuckDB may know: it has no to_char
+        raise origin.error(f"the format {pattern.name!r} is not supported", call, hint=hint, sqlstate="22023")
     return filled(sql, [value])
 
 

@@ -92,7 +92,7 @@ LIBRARY: dict[tuple[str, int], str] = {
     (
         "scale",
         1,
-    ): "CASE WHEN contains(CAST(p1 AS VARCHAR), '.') THEN length(split_part(CAST(p1 AS VARCHAR), '.', 2)) ELSE 0 END",
+    ): "length(split_part(CAST(p1 AS VARCHAR), '.', 2))",
     ("min_scale", 1): "length(rtrim(split_part(CAST(p1 AS VARCHAR), '.', 2), '0'))",
     ("trim_scale", 1): "p1",  # a type's digits are those of all its values
     ("to_hex", 1): "lower(to_hex(p1))",
@@ -147,7 +147,10 @@ LIBRARY: dict[tuple[str, int], str] = {
     ("regexp_like", 2): "regexp_matches(p1, p2)",
     ("regexp_like", 3): "regexp_matches(p1, '(?' || p3 || ')' || p2)",
     ("regexp_substr", 2): "nullif(regexp_extract(p1, p2), '')",
-    ("regexp_instr", 2): "CASE WHEN regexp_matches(p1, p2) THEN strpos(p1, regexp_extract(p1, p2)) ELSE 0 END",
+    ("regexp_instr", 2): (
+        "CASE WHEN regexp_matches(p1, p2) THEN strpos(p1, regexp_extract(p1, p2)) "
+        "WHEN NOT regexp_matches(p1, p2) THEN 0 END"
+    ),
     ("regexp_split_to_array", 2): "string_split_regex(p1, p2)",
     ("overlay", 3): "left(p1, p3 - 1) || p2 || substr(p1, p3 + length(p2))",
     ("overlay", 4): "left(p1, p3 - 1) || p2 || substr(p1, p3 + p4)",

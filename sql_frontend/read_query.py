@@ -9,6 +9,7 @@ from sqlglot.tokenizer_core import Token
 from sabot.errors import Span, SqlError
 from sql_frontend.origin import Origin
 from sql_frontend.query_tokens import MARK, by_window, prepared, refuse_early
+from sql_frontend.row_comparisons import spread_rows
 from sql_frontend.split import DIALECT, tokenize
 
 
@@ -36,6 +37,7 @@ def read_query(text: str, origin: Origin) -> exp.Query | exp.Values:
         name = node.args.get("this")
         if isinstance(name, str) and name.startswith(MARK) and not isinstance(node, exp.Literal):
             node.set("this", name.removeprefix(MARK))
+    spread_rows(tree)
     return tree
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -678,8 +680,9 @@ class Resolver:
             return function(name, value, exp.Literal.string(_json_path([path.name.removeprefix(MARK)])))
         if isinstance(path, exp.Literal) and path.is_string:
             inner = path.name.strip()
-            keys = inner[1:-1].split(",") if inner.startswith("{") and inner.endswith("}") else [inner]
-            return function(name, value, exp.Literal.string(_json_path([k.strip() for k in keys])))
+            keys = _path_keys(inner[1:-1]) if inner.startswith("{") and inner.endswith("}") else [inner]
+            found = [function(name, value.copy(), exp.Literal.string(_json_path(p))) for p in _readings(keys)]
+            return found[0] if len(found) == 1 else exp.Coalesce(this=found[0], expressions=found[1:])
         index = path.this if isinstance(path, exp.Neg) else path
         if isinstance(index, exp.Literal) and index.name.isdigit():
             step = int(index.name) if index is path else -int(index.name)
@@ -695,6 +698,22 @@ class Resolver:
 def _of_boolean(node: exp.Expr) -> bool:
     """Whether what stands behind IS is TRUE, FALSE or UNKNOWN."""
     return isinstance(node, exp.Boolean) or (isinstance(node, exp.Literal) and node.name == UNKNOWN)
+
+
+def _path_keys(text: str) -> list[str]:
+    """Return the elements of a text array without its braces."""
+    if not text.strip():
+        return []
+    return [k.strip() for k in next(csv.reader([text], skipinitialspace=True, escapechar="\\", doublequote=False))]
+
+
+def _readings(keys: Sequence[str]) -> list[list[str | int]]:
+    """Return the paths that `keys` may mean: a number is an element of an array or a member of an object."""
+    found: list[list[str | int]] = [[]]
+    for key in keys:
+        steps: list[str | int] = [int(key), key] if re.fullmatch(r"-?\d{1,9}", key) else [key]
+        found = [[*path, step] for path in found for step in steps]
+    return found
 
 
 def _json_path(steps: Sequence[str | int]) -> str:

@@ -46,6 +46,9 @@ def _template(sql: str) -> exp.Expr:
 def filled(template: str, args: Sequence[exp.Expression]) -> exp.Expression:
     """Return `template`, parsed, with `args` (in parentheses) in its places."""
     tree = _template(template).copy()
+    if isinstance(tree, exp.Column) and _PLACE.fullmatch(tree.name):
+        # what has no parent cannot be replaced
+        return exp.paren(args[int(tree.name.removeprefix("p")) - 1].copy())
     for place in [c for c in tree.find_all(exp.Column) if _PLACE.fullmatch(c.name)]:
         place.replace(exp.paren(args[int(place.name.removeprefix("p")) - 1].copy()))
     return tree  # type: ignore[return-value]

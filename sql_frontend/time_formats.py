@@ -72,8 +72,9 @@ _ONLY_SHOWN = {
     "WW": "lpad(CAST((dayofyear(p1) - 1) // 7 + 1 AS VARCHAR), 2, '0')",
     "W": "CAST((day(p1) - 1) // 7 + 1 AS VARCHAR)",
     "CC": "lpad(CAST((year(p1) - 1) // 100 + 1 AS VARCHAR), 2, '0')",
-    "J": "CAST(CAST(julian(p1) AS BIGINT) AS VARCHAR)",
+    "J": "CAST(CAST(julian(CAST(p1 AS DATE)) AS BIGINT) AS VARCHAR)",
     "SSSS": "CAST(date_part('hour', p1) * 3600 + date_part('minute', p1) * 60 + date_part('second', p1) AS VARCHAR)",
+    "Y,YYY": "regexp_replace(strftime(p1, '%Y'), '(\\d{3})$', ',\\1')",
     "YYY": "right(strftime(p1, '%Y'), 3)",
     "Y": "right(strftime(p1, '%Y'), 1)",
     "A.M.": "CASE WHEN date_part('hour', p1) < 12 THEN 'A.M.' ELSE 'P.M.' END",
@@ -82,6 +83,7 @@ _ONLY_SHOWN = {
     "BC": "CASE WHEN year(p1) > 0 THEN 'AD' ELSE 'BC' END",
     "AD": "CASE WHEN year(p1) > 0 THEN 'AD' ELSE 'BC' END",
 }
+_ONLY_SHOWN["SSSSS"] = _ONLY_SHOWN["SSSS"]
 _SHOWN = re.compile(
     r'"(?P<quoted>[^"]*)"|(?P<fm>FM)?(?P<name>'
     + "|".join(re.escape(n) for n in sorted({*_PATTERNS, *_ONLY_SHOWN, "NS"}, key=len, reverse=True))
@@ -143,24 +145,44 @@ def shown_sql(pattern: str) -> str | None:
 _NUMBER = re.compile(r"(?P<fm>FM)?(?P<whole>[90,]*)(?:\.(?P<fraction>[90]*))?", re.IGNORECASE)
 
 
-def number_sql(pattern: str) -> str | None:
-    """Return the text of a number ``p1`` by a pattern of 9, 0, comma, point and FM; None for any other pattern."""
+def number_sql(pattern: str, *, exact: bool) -> str | None:
+    """Return the text of a number ``p1`` by a pattern of 9, 0, comma, point and FM; None for any other pattern.
+
+    With `exact` the number is one with decimal digits (or an integer) and stays that: no digit is lost, halves are
+    rounded away from zero.
+    """
     match = _NUMBER.fullmatch(pattern.strip())
     if match is None:
         return None
     whole, fraction = match["whole"], match["fraction"] or ""
-    width = len(whole) + (len(fraction) + 1 if match["fraction"] is not None else 0)
-    body = f"format('{{:{',' if ',' in whole else ''}.{len(fraction)}f}}', abs(CAST(p1 AS DOUBLE)))"
+    width = len(whole) + (len(fraction) + 1 if fraction else 0)
+    body = _digits_sql(len(fraction), commas="," in whole, exact=exact)
     if "0" in whole:
         body = f"lpad({body}, CAST(greatest({width - whole.index('0')}, length({body})) AS INTEGER), '0')"
     elif fraction:
         body = f"regexp_replace({body}, '^0\\.', '.')"
+    too_wide = f"length({body}) > {width}"
+    hashes = re.sub("[90]", "#", whole) + ("." + "#" * len(fraction) if match["fraction"] is not None else "")
+    # what rounds to zero has no sign, if it is exact
+    negative = f"CAST(p1 AS DECIMAL(38, {len(fraction)})) < 0" if exact else "p1 < 0"
     if match["fm"]:
         kept = len(fraction.rstrip("9"))
         if fraction and kept < len(fraction):
             body = f"regexp_replace({body}, '0{{1,{len(fraction) - kept}}}$', '')"
-        return f"CASE WHEN p1 < 0 THEN '-' ELSE '' END || {body}"
-    signed = f"CASE WHEN p1 < 0 THEN '-' ELSE ' ' END || {body}"
-    return (
-        f"CASE WHEN length({body}) > {width} THEN ' ' || repeat('#', {width}) ELSE lpad({signed}, {width + 1}, ' ') END"
-    )
+        if not kept:
+            body = f"regexp_replace({body}, '^[.]$', '0.')"
+        return f"CASE WHEN {negative} THEN '-' ELSE '' END || CASE WHEN {too_wide} THEN '{hashes}' ELSE {body} END"
+    sign = f"CASE WHEN {negative} THEN '-' ELSE ' ' END"
+    return f"CASE WHEN {too_wide} THEN {sign} || '{hashes}' ELSE lpad({sign} || {body}, {width + 1}, ' ') END"
+
+
+def _digits_sql(fraction: int, *, commas: bool, exact: bool) -> str:
+    if not exact:
+        # not format(), which is PostgreSQL's where a SELECT runs
+        return f"printf('%{',' if commas else ''}.{fraction}f', abs(CAST(p1 AS DOUBLE)))"
+    text = f"CAST(abs(CAST(p1 AS DECIMAL(38, {fraction}))) AS VARCHAR)"
+    if not commas:
+        return text
+    backwards = f"reverse(split_part({text}, '.', 1))"
+    parted = f"ltrim(reverse(regexp_replace({backwards}, '(\\d\\d\\d)', '\\1,', 'g')), ',')"
+    return f"({parted} || '.' || split_part({text}, '.', 2))" if fraction else parted

@@ -108,6 +108,20 @@ def test_a_column_may_be_called_as_in_postgresql(server: Server) -> None:
     assert server.rows("SELECT max(at) AS at FROM days WHERE at > '1969-07-20'") == [(july_21,)]
 
 
+def test_numbers_are_written_alike_in_a_view_and_in_a_select(server: Server) -> None:
+    """A SELECT runs where ``format`` is PostgreSQL's function, not DuckDB's."""
+    query = "SELECT to_char(n, 'FM9,999.00') AS n, regexp_matches(s, '([a-z])([0-9])', 'g') AS m FROM t"
+    server.run(
+        "CREATE TABLE t (n NUMERIC(12, 3), s VARCHAR)",
+        f"CREATE MATERIALIZED VIEW v AS {query}",
+        "INSERT INTO t VALUES (1234.565, 'a1-b2')",
+        "FLUSH",
+    )
+    wanted = [("1,234.57", ["a", "1"]), ("1,234.57", ["b", "2"])]
+    assert sorted(server.rows("SELECT * FROM v")) == wanted
+    assert sorted(server.rows(query)) == wanted
+
+
 def test_a_primary_key_overwrites_and_views_follow(server: Server) -> None:
     server.run(
         "CREATE TABLE price (item VARCHAR PRIMARY KEY, cents INT)",
