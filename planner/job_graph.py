@@ -424,7 +424,8 @@ def _required(operator: StreamOperatorNode, keys: tuple[str, ...], *, broadcast:
         return Rebalance()
     if keys:
         return Hash(keys)
-    return Single() if operator.stateful else AnyDistribution()
+    # a view is kept in one task
+    return Single() if operator.stateful or operator.type is OperatorType.MATERIALIZE else AnyDistribution()
 
 
 def _check_parallelism(operator: StreamOperatorNode) -> None:

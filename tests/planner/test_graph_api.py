@@ -168,6 +168,16 @@ def test_edges_are_added_as_they_must_be() -> None:
     assert not job.operator("b").inputs, "the graph that it was made from stays as it is"
 
 
+def test_a_view_is_gathered() -> None:
+    graph = JobGraph()
+    graph.add_operator("s", OperatorType.SOURCE, 4)
+    graph.add_operator("v", OperatorType.MATERIALIZE, upstream="s")
+    (edge,) = graph.to_execution_graph().edges
+    assert edge.is_gather
+    with pytest.raises(PlanError, match="operator 'v' needs all rows in one task but has parallelism 2"):
+        graph.to_execution_graph().rescale_operator("v", 2)
+
+
 def test_rescaling_tells_which_key_groups_move() -> None:
     graph = fraud().to_execution_graph()
     graph.edges[1].rows = 12
