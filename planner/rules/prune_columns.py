@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
+from sqlglot import exp
+
 from planner.expressions import Path, column, paths_read, renamed_field
 from planner.logical import (
     AggCall,
@@ -38,6 +40,7 @@ Needs: TypeAlias = dict[str, set[Path]]
 _Build: TypeAlias = Callable[[LogicalNode], LogicalNode]
 
 _WHOLE: Path = ()
+_LEFT, _RIGHT = "__left", "__right"
 _CHEAP_TO_DECODE = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "DOUBLE", "FLOAT", "DATE", "TIMESTAMP")
 
 
@@ -159,10 +162,20 @@ def _rebuilt(node: LogicalNode, needs: Needs, build: _Build) -> LogicalNode:
             return replace(node, input=build(child), calls=_kept_calls(node, needs))
         case Join(left=left, right=right):
             (_, of_left), (_, of_right) = _input_needs(node, needs)
-            return replace(node, left=_narrow(build(left), of_left), right=_narrow(build(right), of_right))
+            joined = replace(node, left=_narrow(build(left), of_left), right=_narrow(build(right), of_right))
+            if node.kind is JoinKind.INNER or (schema_of(joined.left) and schema_of(joined.right)):
+                return joined
+            # of a global aggregate that nobody reads: that its row is there has to be kept in something
+            marked = replace(joined, left=_marked(joined.left, _LEFT), right=_marked(joined.right, _RIGHT))
+            return _select(marked, [f.name for f in schema_of(joined)])
         case Union(inputs=inputs):
             order = _union_order(node, needs)
             return replace(node, inputs=tuple(_select(build(kid), order) for kid in inputs))
+
+
+def _marked(node: LogicalNode, name: str) -> LogicalNode:
+    """Give rows without columns one of a constant."""
+    return node if schema_of(node) else Project(node, (NamedExpr(name, exp.Boolean(this=True), "BOOLEAN"),))
 
 
 def _kept_exprs(node: Project, needs: Needs) -> tuple[NamedExpr, ...]:

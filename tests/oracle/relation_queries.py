@@ -135,6 +135,17 @@ i.k = g.k
 --
 SELECT a.k, count(b.k) AS n, sum(b.rate) AS s FROM items AS a LEFT JOIN items AS b ON a.k = b.k AND
 b.rate > 1 GROUP BY a.k
+--
+SELECT i.label FROM items AS i LEFT JOIN (SELECT max(v) AS m FROM events) AS g ON true
+--
+SELECT i.label FROM (SELECT max(v) AS m FROM events) AS g LEFT JOIN items AS i ON i.rate > 1
+--
+SELECT i.label FROM items AS i FULL JOIN (SELECT count(*) AS n FROM events HAVING count(*) > 70) AS g ON i.k > 1
+--
+SELECT i.label FROM items AS i SEMI JOIN (SELECT max(v) AS m FROM events HAVING count(*) > 70) AS g ON i.k > 1
+--
+SELECT count(*) AS n FROM (SELECT max(v) AS m FROM events) AS g LEFT JOIN (SELECT min(rate) AS r FROM items) AS h
+ON true
 """
 
 SUBQUERIES = """

@@ -20,7 +20,7 @@ from tests.oracle.fuzz.conflicts import Returning, Upsert
 from tests.oracle.fuzz.history import Change, Insert, MakeView
 from tests.oracle.fuzz.seen import Seen
 from tests.oracle.fuzz.tables import Table
-from tests.oracle.harness import Bag, fold, freeze
+from tests.oracle.harness import Bag, fold
 
 MOST_ROWS = 3000
 
@@ -77,9 +77,10 @@ class Mirror:
         return self._one_batch(changed, table)
 
     def _run(self, statement: Insert | Change) -> None:
-        done = self._con.execute(statement.sql())
         if isinstance(statement, Upsert | Returning) and statement.returning:
-            self.returned = Counter(map(freeze, done.fetchall()))
+            self.returned = fold(Counter(), self._con.sql(statement.sql()).to_arrow_table().to_batches())
+        else:
+            self._con.execute(statement.sql())
 
     def _upsert(self, statement: Upsert) -> None:
         """Let DuckDB's own ON CONFLICT do it, on a copy that has the key."""

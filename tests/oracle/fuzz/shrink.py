@@ -137,7 +137,8 @@ def script(case: Case, failure: Failure) -> str:
             parallelism = statement.parallelism
             lines.append(f"SET parallelism = {parallelism};")
         lines.append(f"{statement.sql()};")
-    lines.append(f"SELECT * FROM {failure.view};")
+    if failure.view:
+        lines.append(f"SELECT * FROM {failure.view};")
     lines.append(f"-- {failure.problem}")
     if failure.wanted is not None and failure.got is not None:
         lines += [f"-- wanted {count} x {row}" for row, count in list(failure.wanted.items())[:20]]
