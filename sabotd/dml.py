@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
-from sabot.errors import SabotError, SqlError
+from sabot.errors import SabotError, Span, SqlError
 from sabot.schema import quote
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
@@ -18,8 +19,10 @@ from sabotd.select_guard import check_select
 from sabotd.state.relation import conform
 from sabotd.state.table_writes import OnConflict, Written
 from sql_frontend.binder import DUCKDB_KNOWS, bind_insert
-from sql_frontend.cursor import bare_name
+from sql_frontend.cursor import bare_name, nearest
 from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
+
+_DESCRIBE = "DESCRIBE "
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,9 @@ class TableStatements:
                 try:
                     check_select(connection, sql)
                     if "$" not in sql and "?" not in sql:
-                        connection.execute(f"DESCRIBE {sql}")
+                        connection.execute(_DESCRIBE + sql)
                 except duckdb.Error as error:
-                    raise self.problem(error, sql) from error
+                    raise _placed(self.problem(error, _DESCRIBE + sql), _DESCRIBE + sql, statement) from error
 
     def _check_target(self, obj: CatalogObject, statement: Insert, conflict: ConflictUpdate) -> None:
         key = self.cluster.store.relation(obj.key).primary_key
@@ -149,8 +152,16 @@ class TableStatements:
             raise SqlError(msg, hint="UPDATE changes a key", sqlstate="0A000", text=statement.text)
 
     def _known(self, obj: CatalogObject, name: str, text: str) -> None:
-        if name not in [c.name for c in obj.columns]:
-            raise self.cluster.definitions.unknown(name, "column", text)
+        columns = [c.name for c in obj.columns]
+        if name not in columns:
+            found = re.search(rf'"?(?<!\w){re.escape(name)}(?!\w)"?', text, re.IGNORECASE)
+            raise SqlError(
+                f"column {name!r} does not exist",
+                span=Span(*found.span()) if found is not None else None,
+                text=text,
+                hint=nearest(name, columns),
+                sqlstate="42703",
+            )
 
     def _meant(self, statement: Insert, types: Sequence[str]) -> str:
         """Return the query of an INSERT as the front end means it, or as DuckDB reads what that does not know."""
@@ -196,6 +207,24 @@ class TableStatements:
             timezone=self.timezone,
             alias=_alias(statement),
         )
+
+
+def _placed(error: SabotError, sql: str, statement: Insert | Update | Delete) -> SabotError:
+    """Return `error`, which has its place in `sql`, with its place in the statement that `sql` was made of."""
+    if not isinstance(error, SqlError) or error.text != sql:
+        return error
+    conflict = statement.conflict if isinstance(statement, Insert) else None
+    assigned = statement.assignments if isinstance(statement, Update) else conflict.assignments if conflict else ()
+    condition = conflict.condition if conflict else None if isinstance(statement, Insert) else statement.condition
+    source = None if isinstance(statement, Insert) else statement.source
+    at, error.span, error.text = error.span, None, statement.text
+    for part in (condition, source, statement.returning, *(value for _, value in assigned)):
+        begin = sql.find(part) if part else -1
+        if part and at is not None and begin >= 0 and begin <= at.start < begin + len(part) and part in statement.text:
+            moved = statement.text.rfind(part) - begin
+            error.span = Span(at.start + moved, at.end + moved)
+            break
+    return error
 
 
 def _alias(statement: Insert | Update | Delete) -> str:

@@ -35,6 +35,7 @@ from sql_frontend.functions import check_callable, function, part_of, translate
 from sql_frontend.intervals import INTERVAL_OF_PARTS, INTERVAL_PARTS, interval
 from sql_frontend.map_tokens import MAP_OF
 from sql_frontend.operators import by_place, concatenated, contains, has_keys, powered, subscripted
+from sql_frontend.origin import Origin
 from sql_frontend.quantified import of_array, of_patterns, quantified
 from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
 from sql_frontend.row_casts import by_fields, row_cast
@@ -544,6 +545,7 @@ class Resolver:
         if isinstance(last, exp.Literal) and last.name == GAP:
             return f"{SESSION_FRAME} {self._gap(spec.args['start'])}"
         end = bound("end")
+        _check_frame(bound("start"), end or "CURRENT ROW", node, self.origin)
         frame = f"{kind} BETWEEN {bound('start')} AND {end}" if end else f"{kind} {bound('start')}"
         exclude = spec.args.get("exclude")
         return frame + (f" EXCLUDE {exclude.name.upper()}" if exclude is not None else "")
@@ -693,6 +695,20 @@ class Resolver:
         part = node.this.name.lower()
         value = self(node.expression)
         return part_of(part, value)
+
+
+_FRAME_ENDS = ("UNBOUNDED PRECEDING", " PRECEDING", "CURRENT ROW", " FOLLOWING", "UNBOUNDED FOLLOWING")
+
+
+def _check_frame(start: str, end: str, node: exp.Expr, origin: Origin) -> None:
+    """Refuse a frame that ends before it starts (PostgreSQL's manual, 4.2.8)."""
+    first, last = (
+        _FRAME_ENDS.index(bound) if bound in _FRAME_ENDS else 1 if bound.endswith(_FRAME_ENDS[1]) else 3
+        for bound in (start, end)
+    )
+    if first > last or first == len(_FRAME_ENDS) - 1 or last == 0:
+        msg = f"a frame from {start} cannot end at {end}"
+        raise origin.error(msg, node, hint="write the earlier end first", sqlstate="42P20")
 
 
 def _of_boolean(node: exp.Expr) -> bool:

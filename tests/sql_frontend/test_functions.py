@@ -289,6 +289,8 @@ def test_types_of_aggregates(call: str, type_: str) -> None:
         ("sum(sum(i))", "cannot be nested", None),
         ("reservoir_quantile(i, 0.5)", "aggregate 'reservoir_quantile' is not supported", None),
         ("row_number()", "needs OVER", "row_number()"),
+        ("sum(i) OVER (ORDER BY i ROWS BETWEEN CURRENT ROW AND 1 PRECEDING)", "cannot end at 1 PRECEDING", None),
+        ("sum(i) OVER (ORDER BY i ROWS 2 FOLLOWING)", "cannot end at CURRENT ROW", None),
         ("sum(i) OVER (ORDER BY lag(i) OVER ())", "window functions are not allowed in", None),
         ("upper(s) OVER ()", "OVER needs an aggregate", None),
         ("sum(*)", "sum needs an argument", None),

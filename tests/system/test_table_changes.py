@@ -88,3 +88,15 @@ def test_returning_and_refusals(server: Server) -> None:
     ):
         with pytest.raises(SqlError, match=message):
             server.run(text)
+    for text, misspelt, hint in (
+        ("UPDATE t SET bb = 1", "bb", "did you mean 'b'?"),
+        ("UPDATE t SET a = 1 WHERE a = 2 AND aa = 1", "aa", "did you mean 'a'?"),
+        ("DELETE FROM t WHERE a = 1 AND bb < 3 RETURNING b", "bb", "did you mean 'b'?"),
+        ("DELETE FROM t RETURNING a + aa", "aa", "did you mean 'a'?"),
+        ("INSERT INTO t (a, bb) VALUES (1, 2)", "bb", "did you mean 'b'?"),
+    ):
+        with pytest.raises(SqlError) as caught:
+            server.run(text)
+        assert (caught.value.sqlstate, caught.value.hint) == ("42703", hint)
+        assert caught.value.span is not None
+        assert (caught.value.text or "")[caught.value.span.start : caught.value.span.end] == misspelt
