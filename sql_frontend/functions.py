@@ -92,6 +92,9 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         anything but its arguments.
     """
     name = call.name.lower()
+    if name in ("array_join", "array_to_string") and args and isinstance(args[0], exp.Null):
+        msg = f"could not determine polymorphic type: NULL does not tell which array {name} is given"
+        raise origin.error(msg, call, hint="cast it: NULL::TEXT[]", sqlstate="42P38")
     if name in json_path.FUNCTIONS:
         return json_path.translate(name, call, args, origin)
     if name == "make_interval":

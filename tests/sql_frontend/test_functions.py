@@ -341,3 +341,10 @@ def test_json_paths_and_intervals(expression: str, expected: object) -> None:
 def test_paths_that_are_not_understood_are_refused(path: str) -> None:
     with pytest.raises(SqlError, match="a path with"):
         value(f"jsonb_path_exists(j, '{path}')")
+
+
+def test_null_does_not_tell_which_array_it_is() -> None:
+    with pytest.raises(SqlError, match="polymorphic type") as caught:
+        value("array_to_string(NULL, ',')")
+    assert caught.value.sqlstate == "42P38"
+    assert value("array_to_string(NULL::text[], ',')") is None
