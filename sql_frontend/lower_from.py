@@ -10,7 +10,9 @@ from sqlglot import exp
 from planner.logical import JoinKind, LogicalNode, Unnest, schema_of
 from sql_frontend import build
 from sql_frontend.clock import CLOCK_HINT, calls_clock, clock_conditions
+from sql_frontend.cursor import nearest
 from sql_frontend.dependent import over_rows
+from sql_frontend.duck import functions as duckdb_functions
 from sql_frontend.from_items import DomainInFrom, Group, Item, joined_items
 from sql_frontend.functions import matches
 from sql_frontend.join_conditions import (
@@ -172,9 +174,21 @@ class FromLowering:
         source = from_.this
         if isinstance(source, exp.Lateral):
             source = source.this
-        if isinstance(source, exp.Unnest) or _series(source):
+        if isinstance(source, exp.Unnest) or self._series(source):
             return self._unnest(self.through.leaf() if self.reads else one, source, scope, outer=False)
         return self._add(source, [], scope)
+
+    def _series(self, source: exp.Expr) -> bool:
+        """Whether an item of FROM is a function that gives rows; refuses what looks like a misspelt window."""
+        call = source.this if isinstance(source, exp.Table) else None
+        if not isinstance(call, exp.Anonymous) or call.name.lower() in TABLE_FUNCTIONS:
+            return False
+        name = call.name.lower()
+        hint = nearest(name, TABLE_FUNCTIONS)
+        known = self.origin.lookup is not None and self.origin.lookup(name) is not None
+        if hint is not None and name not in duckdb_functions() and not known:
+            raise self.origin.error(f"function {name!r} does not exist", call, hint=hint, sqlstate="42883")
+        return True
 
     def _correlated(self, pool: list[exp.Expression], scope: Scope) -> list[exp.Expression]:
         """Take out what speaks of the SELECT around this one, into the scope."""
@@ -199,7 +213,7 @@ class FromLowering:
         comma = not (side or kind or method or join.args.get("on") is not None or join.args.get("using"))
         seen = [item for group in groups for item in group.items]
         source = join.this
-        if isinstance(source, (exp.Lateral, exp.Unnest)) or _series(source):
+        if isinstance(source, (exp.Lateral, exp.Unnest)) or self._series(source):
             # it may read all that stands before it
             lateral = comma or any(group.lateral for group in groups)
             groups = [Group(seen, [p for group in groups for p in group.pool])]
@@ -583,12 +597,6 @@ _TABLE_EXTRAS = {
     "only": "ONLY",
     "ordinality": "WITH ORDINALITY",
 }
-
-
-def _series(source: exp.Expr) -> bool:
-    """Whether an item of FROM is a function that gives rows."""
-    call = source.this if isinstance(source, exp.Table) else None
-    return isinstance(call, exp.Anonymous) and call.name.lower() not in TABLE_FUNCTIONS
 
 
 def _written_conjuncts(node: exp.Expr) -> list[exp.Expr]:

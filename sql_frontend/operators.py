@@ -41,6 +41,9 @@ def powered(sides: Sequence[exp.Expression], type_of: TypeOf) -> exp.Expression:
     return filled(POWER.replace(_UNDERFLOW, "0") if numeric and not floating else POWER, sides)
 
 
+JOINED_ARRAYS = "CASE WHEN p1 IS NOT NULL OR p2 IS NOT NULL THEN list_concat(p1, p2) END"
+
+
 def concatenated(
     left: exp.Expression, right: exp.Expression, node: exp.Expr, origin: Origin, type_of: TypeOf
 ) -> exp.Expression:
@@ -51,7 +54,7 @@ def concatenated(
             # an array of arrays takes one more
             if a == b + "[]":
                 return filled("list_append(p1, p2)", [left, right])
-            return filled("list_concat(p1, p2)", [left, right])
+            return filled(JOINED_ARRAYS, [left, right])
         if a == "NULL" or b == a + "[]":
             return filled("list_concat(p1, p2)" if a == "NULL" else "list_prepend(p1, p2)", [left, right])
         if a.endswith("[]"):

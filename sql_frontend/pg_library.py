@@ -192,7 +192,7 @@ LIBRARY: dict[tuple[str, int], str] = {
     ),
     ("array_append", 2): "list_append(p1, p2)",
     ("array_prepend", 2): "list_prepend(p1, p2)",
-    ("array_cat", 2): "list_concat(p1, p2)",
+    ("array_cat", 2): "CASE WHEN p1 IS NOT NULL OR p2 IS NOT NULL THEN list_concat(p1, p2) END",
     ("array_to_string", 2): (
         "CASE WHEN p1 IS NOT NULL AND p2 IS NOT NULL THEN "
         "coalesce(array_to_string(list_filter(CAST(p1 AS VARCHAR[]), LAMBDA x: x IS NOT NULL), p2), '') END"

@@ -130,6 +130,8 @@ def value(expression: str) -> object:
         ("j#>>'{k,1,1}'", "20"),
         ("j#>>'{k,\"1\",-1}'", "20"),
         ("j#>'{k,1}'", "[10,20]"),
+        ("NULL::int[] || NULL::int[]", None),
+        ("array_cat(NULL::int[], ARRAY[i])", (7,)),
         ("(i, NULL) = (7, 'a')", None),
         ("(i, NULL) = (8, 'a')", False),
         ("(i, s) = (7, 'a/b/c')", True),

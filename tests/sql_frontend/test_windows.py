@@ -71,6 +71,7 @@ def test_window_columns_have_the_times_type_and_names_of_their_own() -> None:
         ("TUMBLE(plain, att, INTERVAL '1 s')", "column 'att' does not exist", "att"),
         ("TUMBLE(plian, at, INTERVAL '1 s')", "relation 'plian' does not exist", "plian"),
         ("TUMBLE(plain, at)", "tumble needs its size", None),
+        ("TUMBBLE(plain, at, INTERVAL '1 s')", "function 'tumbble' does not exist", None),
         ("HOP(plain, at, INTERVAL '1 s')", "hop needs its size", None),
         ("TUMBLE(plain, at, INTERVAL '1 s', INTERVAL '1 s', 3)", "does not take this argument", None),
         ("TUMBLE(1, at, INTERVAL '1 s')", "must be a relation", None),
