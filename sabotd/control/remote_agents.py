@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
@@ -16,12 +17,17 @@ log = logging.getLogger("sabot.members")
 
 LOOK_EVERY_S = 1.0
 _FORGET_S = 3600.0
+_GAP_S = 3.0
+"""Looks that lie further apart had the database away between them, and the agents' beats likewise."""
+_GRACE_S = 2 * SILENCE_S
+"""How long agents have then to beat again before an old beat counts; their connections have to be made anew."""
 
 
 class RemoteAgents:
     """Looks at the table of members once a second.
 
-    While the database is away nothing changes: who is there stays, and streams break by themselves if one is not.
+    While the database is away nothing changes: who is there stays, and streams break by themselves if one is not. Nor
+    do beats count when it is back, until everybody had the time for one: only an agent that does not answer is lost.
     """
 
     def __init__(
@@ -38,6 +44,8 @@ class RemoteAgents:
         self._lock = threading.Lock()
         self._links: dict[str, RemoteAgent] = {}  # by incarnation
         self._members: dict[str, Member] = {}
+        self._looked: float | None = None
+        self._back_since = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="members", daemon=True)
 
@@ -102,10 +110,15 @@ class RemoteAgents:
 
     def _look(self) -> None:
         present = {m.incarnation: m for m in self._table.present()}
-        for member in present.values():
-            if member.silent_s > SILENCE_S:
+        now = time.monotonic()
+        if self._looked is not None and now - self._looked > _GAP_S:
+            self._back_since = now
+        self._looked = now
+        if now - self._back_since > _GRACE_S:
+            silent = [m for m in present.values() if m.silent_s > SILENCE_S]
+            for member in silent:
                 self._declare_lost(member, f"no sign of life for {member.silent_s:.0f} s")
-        present = {i: m for i, m in present.items() if m.silent_s <= SILENCE_S}
+                del present[member.incarnation]
         with self._lock:
             gone = [i for i in self._links if i not in present]
             new = [m for i, m in present.items() if i not in self._links]
