@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +18,7 @@ from sabotd.results import Done, plain_schema, query_error
 from sabotd.select_guard import check_select
 from sabotd.state.relation import conform
 from sabotd.state.table_writes import OnConflict, Written
-from sql_frontend.binder import DUCKDB_KNOWS, bind_insert
+from sql_frontend.binder import DUCKDB_KNOWS, bind_insert, bind_value
 from sql_frontend.cursor import bare_name, nearest
 from sql_frontend.statements import ConflictUpdate, Delete, Insert, Update
 
@@ -47,6 +47,7 @@ class TableStatements:
         """Write; the rows are durable when this returns."""
         verb = type(statement).__name__.upper()
         obj = self._table(statement, verb)
+        statement = self._in_duckdb(obj, statement)
         self._check(obj, statement)
         try:
             written = self._write(obj, statement, parameters)
@@ -162,6 +163,30 @@ class TableStatements:
                 hint=nearest(name, columns),
                 sqlstate="42703",
             )
+
+    def _in_duckdb(self, obj: CatalogObject, statement: Insert | Update | Delete) -> Insert | Update | Delete:
+        """Return UPDATE and DELETE of one table with their expressions as the front end means them.
+
+        What that does not know (a subquery, a function of DuckDB's alone) stays as it is, and so does what is wrong:
+        DuckDB reads it, and tells of it at its place in the statement.
+        """
+        if isinstance(statement, Insert) or statement.source is not None:
+            return statement
+        types = {c.name: c.type for c in obj.columns}
+
+        def bound(text: str | None, type_: str | None = None) -> str | None:
+            if text is None:
+                return None
+            try:
+                return bind_value(text, statement.alias, obj.columns, self.cluster.catalog, type_)
+            except SqlError:
+                return text
+
+        made = replace(statement, condition=bound(statement.condition))
+        if isinstance(made, Update):
+            given = tuple((n, bound(v, types[n]) if n in types else v) for n, v in made.assignments)
+            made = replace(made, assignments=given)
+        return made
 
     def _meant(self, statement: Insert, types: Sequence[str]) -> str:
         """Return the query of an INSERT as the front end means it, or as DuckDB reads what that does not know."""

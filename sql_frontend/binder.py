@@ -157,6 +157,36 @@ def _for_column(resolver: Resolver, node: exp.Expr, type_: str, origin: Origin) 
     return cast(value, own, type_)
 
 
+def bind_value(text: str, name: str, columns: Schema, catalog: Catalog, type_: str | None = None) -> str:
+    """Bind an expression over one row of a table, as in UPDATE: PostgreSQL's meaning, in DuckDB's words.
+
+    Parameters
+    ----------
+    name, columns : str, Schema
+        What the table goes by, and its columns; the text returned reads them by their bare names.
+    type_ : str, optional
+        The DuckDB type of the column that takes the value; without, a condition is meant.
+
+    Raises
+    ------
+    SqlError
+        As :func:`bind_select` does; 0A000 for a subquery.
+    """
+    origin = Origin(text, once=True, lookup=catalog.lookup)
+    tree = read_expression(text, origin)
+    if tree.find(exp.Query) is not None:
+        raise origin.unsupported("a subquery", tree)
+    scope = Scope(origin, [RelationInScope(name, tuple(Column(f.name, f.name, f.type) for f in columns))])
+    resolver = Resolver(scope, not_in="UPDATE")
+    if type_ is None:
+        condition = resolver(tree)
+        check_types(columns, [condition], origin)
+        return render(condition)
+    value = _for_column(resolver, tree, type_, origin)
+    check_types(columns, [value], origin)
+    return render(value)
+
+
 def _values_sql(rows: Sequence[Sequence[exp.Expression]]) -> str:
     return "VALUES " + ", ".join(f"({', '.join(render(cell) for cell in row)})" for row in rows)
 

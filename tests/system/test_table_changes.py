@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from decimal import Decimal
 
 import duckdb
 import pytest
 
-from sabot.errors import SqlError
+from sabot.errors import SabotError, SqlError
 from tests.support.fix_server import Server
 
 _QUERIES = (
@@ -100,3 +101,33 @@ def test_returning_and_refusals(server: Server) -> None:
         assert (caught.value.sqlstate, caught.value.hint) == ("42703", hint)
         assert caught.value.span is not None
         assert (caught.value.text or "")[caught.value.span.start : caught.value.span.end] == misspelt
+
+
+def test_expressions_of_update_and_delete_mean_what_they_mean_in_a_query(server: Server) -> None:
+    """PostgreSQL's answers, where DuckDB knows no such function or has another."""
+    server.run(
+        "CREATE TABLE t (k INT, v INT, d DOUBLE PRECISION, s VARCHAR, j JSONB, at TIMESTAMP, n NUMERIC(10, 2))",
+        """INSERT INTO t VALUES (1, 7, 2.5, 'ab c', '{"a": {"b": 1}}', '2026-01-02 10:00:00', 2.5)""",
+    )
+    for assignment, column, wanted in (
+        ("v = v / 2", "v", 3),
+        ("v = round(d)", "v", 2),
+        ("s = initcap(s)", "s", "Ab C"),
+        ("s = to_char(at, 'DD Mon YYYY')", "s", "02 Jan 2026"),
+        ("s = j #>> '{a,b}'", "s", "1"),
+        ("v = (SELECT max(v) FROM t)", "v", 7),
+        ("v = DEFAULT", "v", None),
+        ("n = '1.75'", "n", Decimal("1.75")),
+    ):
+        server.run(f"UPDATE t AS x SET {assignment} WHERE to_char(x.at, 'YYYY') = '2026'")
+        assert server.rows(f"SELECT {column} FROM t") == [(wanted,)], assignment
+        server.run("UPDATE t SET v = 7, s = 'ab c'")
+    with pytest.raises(SabotError, match="division by zero"):
+        server.run("UPDATE t SET v = v / 0")
+    with pytest.raises(SqlError, match="'nope' does not exist") as caught:
+        server.run("UPDATE t SET v = nope + 1")
+    assert caught.value.span is not None
+    server.run("DELETE FROM t WHERE initcap(s) = 'Other'")
+    assert server.rows("SELECT k FROM t") == [(1,)]
+    server.run("DELETE FROM t WHERE initcap(s) = 'Ab C'")
+    assert server.rows("SELECT k FROM t") == []
