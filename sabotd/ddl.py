@@ -21,6 +21,7 @@ from sabotd.control.coordinator import Coordinator
 from sabotd.control.tables import RENAME, SCHEMA, ControlTables, ObjectRow, schema_row
 from sabotd.graphs import plan_graph
 from sabotd.operators.scalar_function import compiled
+from sabotd.range_bounds import with_sampled_bounds
 from sabotd.select_guard import check_select, relations_of
 from sabotd.settings import Settings
 from sabotd.state.store import RESERVED_NAMES, Store
@@ -99,6 +100,8 @@ class Definitions:
                     hint = f"DROP {present.kind.upper()} {present.name} removes it"
                     raise SqlError(msg, hint=hint, sqlstate="42P07", text=statement.text)
             self._refuse_twins(statement.name, statement.text)
+            if isinstance(statement, CreateSink):
+                statement = with_sampled_bounds(statement, self.catalog, self.store)
             obj = self._defined(statement, settings, self._free_key(statement.name))
             self._open(obj, statement, keep=False)
             try:

@@ -49,6 +49,11 @@ _OPTIONS: Final[dict[str, OptionSpec]] = {
         of=_SINK,
     ),
     "partition_by": OptionSpec("str", doc="the column by whose ranges rows are divided over tasks and files", of=_SINK),
+    "partitions": OptionSpec(
+        "int",
+        doc="how many ranges, about equal in the rows that are there at CREATE, where no bounds are given",
+        of=_SINK,
+    ),
     "partition_bounds": OptionSpec("str", doc="where the second and each further range begins, by comma", of=_SINK),
 }
 INCLUDE_TYPES: Final = {"file": ("VARCHAR",)}
@@ -63,12 +68,16 @@ def _appends(op: SinkOp) -> bool:
 def check_ranges(op: SinkOp) -> None:
     """Check the options by which rows are divided into ranges; SqlError names the wrong one."""
     column, bounds = op.options.get("partition_by"), partition_bounds(op.options)
-    if column is None and not bounds:
+    if column is None and not bounds and "partitions" not in op.options:
         return
     if column is None or not bounds:
         given, missing = ("partition_by", "partition_bounds") if column else ("partition_bounds", "partition_by")
         msg = f"option {given!r} needs option {missing!r}"
-        raise SqlError(msg, hint="partition_by = 'n', partition_bounds = '100, 200' makes three", sqlstate="22023")
+        hint = "partition_by = 'n', partition_bounds = '100, 200' makes three; partitions = 3 chooses them"
+        raise SqlError(msg, hint=hint, sqlstate="22023")
+    if op.options.get("partitions", str(len(bounds) + 1)) != str(len(bounds) + 1):
+        msg = f"option 'partitions' is {op.options['partitions']}, {len(bounds)} bounds make {len(bounds) + 1}"
+        raise SqlError(msg, hint="leave one of them out", sqlstate="22023")
     if all(c.name != column for c in op.columns):
         msg = f"option 'partition_by' is {column!r}, which is no column of the sink"
         raise SqlError(msg, hint=did_you_mean(column, [c.name for c in op.columns]), sqlstate="42703")

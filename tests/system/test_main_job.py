@@ -211,6 +211,34 @@ def test_a_sink_partitioned_by_range_gives_each_file_its_range(server: Server, t
     assert "x 3" in text
 
 
+def test_bounds_are_sampled_from_what_is_there(server: Server, tmp_path: Path) -> None:
+    server.run(
+        "CREATE TABLE t (id INT, day DATE)", "INSERT INTO t SELECT i, DATE '2026-01-01' + i::INT FROM range(300) r(i)"
+    )
+    create = (
+        "CREATE SINK s FROM {} WITH (connector = 'file', path = '{}', partition_by = '{}', {}) FORMAT PLAIN ENCODE JSON"
+    )
+    out = tmp_path / "out"
+    for relation, column, options, message in (
+        ("t", "nobody", "partitions = 3", "'nobody' cannot be sampled .*does not exist"),
+        ("t", "day", "partitions = 1", "takes a number from 2"),
+        ("t", "id", "partitions = 4, partition_bounds = '5, 9'", "2 bounds make 3"),
+    ):
+        with pytest.raises(sabot.SqlError, match=message):
+            server.run(create.format(relation, out, column, options))
+    server.run("CREATE TABLE empty (id INT)")
+    with pytest.raises(sabot.SqlError, match="without keys") as caught:
+        server.run(create.format("empty", out, "id", "partitions = 2"))
+    assert "partition_bounds" in str(caught.value.hint)
+    server.run(create.format("t", out, "day", "partitions = 3"), "FLUSH")
+    sizes = Counter[str]()
+    for file in out.iterdir():
+        sizes[file.stem.partition("-")[2]] += len(file.read_text().splitlines())
+    assert sizes == {"0": 100, "1": 100, "2": 100}
+    text = "\n".join(str(r[0]) for r in server.rows("EXPLAIN s"))
+    assert "RANGE by day: 2026-04-11, 2026-07-20" in text
+
+
 def test_bad_records_are_kept_and_the_job_goes_on(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "orders.ndjson"
     path.write_text('{"id": 1, "amount": 5}\n{"id": oops}\n{"id": 2, "amount": 6}\n{"id": 3, "amount": "x"}\n')
