@@ -32,6 +32,7 @@ from sabotd.control.sole_daemon import SoleDaemon
 from sabotd.control.tables import ControlTables, open_engine
 from sabotd.control.workflows import Workflows
 from sabotd.ddl import Definitions
+from sabotd.defining import Defining
 from sabotd.graphs import python_refusal
 from sabotd.recovery import Recovery
 from sabotd.security import load_security, require_for
@@ -145,7 +146,12 @@ class Cluster:
             on_broken=self._recovery.broken,
         )
         self.definitions = Definitions(
-            self.catalog, self.store, self._tables, self.coordinator, self._ddl_lock, python_refusal(config)
+            self.catalog,
+            self.store,
+            self._tables,
+            self.coordinator,
+            self._ddl_lock,
+            Defining(self.catalog, self.store, python_refusal(config)),
         )
         self._count = count
         self._opened = threading.Event()

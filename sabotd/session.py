@@ -14,7 +14,7 @@ from sabot.errors import SabotError, SqlError
 from sabotd import show, system_tables
 from sabotd.catalog_store import CatalogObject
 from sabotd.cluster import Cluster
-from sabotd.ddl import CreateStatement
+from sabotd.defining import CreateStatement
 from sabotd.dml import TableStatements
 from sabotd.engine import PreparedInfo, StatementResult
 from sabotd.results import Done, QueryResult, SubscribeResult, query_error
@@ -238,10 +238,10 @@ class SqlSession:
             else:
                 text = obj.planned.explain()
         elif isinstance(target, Select):
-            text = definitions.plan_query(target.text, self.settings).explain()
+            text = definitions.defining.plan_query(target.text, self.settings).explain()
         else:
             assert isinstance(target, CreateView | CreateSink | CreateJob)
-            planned = definitions.define(target, self.settings).planned
+            planned = definitions.defining.define(target, self.settings).planned
             assert planned is not None
             text = planned.explain()
         return pa.table({"plan": text.rstrip("\n").split("\n")})
