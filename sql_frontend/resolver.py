@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 import duckdb
@@ -15,10 +12,8 @@ from sabot.schema import struct_fields
 from sql_frontend.arithmetic import ARITHMETIC, asked_for, computed
 from sql_frontend.calls import (
     GROUPING,
-    HOW_MANY,
     WINDOW_ONLY,
     Aggregation,
-    Sort,
     WindowUse,
     aggregate_name,
     call_type,
@@ -27,17 +22,18 @@ from sql_frontend.calls import (
 )
 from sql_frontend.casts import cast, literal_text
 from sql_frontend.catalog import FunctionDefinition
-from sql_frontend.check import check_types, render
+from sql_frontend.check import check_types
 from sql_frontend.clock import CLOCK_HINT, clock_call
 from sql_frontend.cursor import nearest
 from sql_frontend.duck import constant, first_line
 from sql_frontend.functions import check_callable, function, part_of, translate
 from sql_frontend.intervals import INTERVAL_OF_PARTS, INTERVAL_PARTS, interval
+from sql_frontend.json_access import member_of
 from sql_frontend.map_tokens import MAP_OF
 from sql_frontend.operators import by_place, concatenated, contains, has_keys, powered, subscripted
-from sql_frontend.origin import Origin
 from sql_frontend.quantified import of_array, of_patterns, quantified
-from sql_frontend.query_tokens import GAP, MARK, UNKNOWN
+from sql_frontend.query_tokens import UNKNOWN
+from sql_frontend.resolve_calls import definition, frame_text, resolved_call
 from sql_frontend.row_casts import by_fields, row_cast
 from sql_frontend.scope import Column, Scope, folded, schema_of_scope, struct_member
 from sql_frontend.templates import filled
@@ -129,21 +125,6 @@ _LOCAL_CLOCKS: dict[type[exp.Expr], str] = {
     exp.CurrentTime: "CAST(CAST(now() AS TIMESTAMP) AS TIME)",
     exp.Localtimestamp: "CAST(now() AS TIMESTAMP)",
 }
-
-
-def _is_above_zero(argument: exp.Expression) -> bool:
-    number = argument.unnest()
-    return isinstance(number, exp.Literal) and not number.is_string and number.name.isdigit() and int(number.name) > 0
-
-
-def _pair(argument: exp.Expression) -> exp.Expression:
-    """``(a, b)`` as an argument is a row: of a type that columns can have."""
-    if not isinstance(argument, exp.Tuple):
-        return argument
-    parts = [
-        exp.PropertyEQ(this=exp.to_identifier(f"f{i + 1}"), expression=e) for i, e in enumerate(argument.expressions)
-    ]
-    return exp.Struct(expressions=parts)
 
 
 def struct_access(value: exp.Expression, name: str) -> exp.Dot:
@@ -280,7 +261,7 @@ class Resolver:
                 [value, pattern],
             )
         if isinstance(node, (exp.JSONBExtract, exp.JSONBExtractScalar)):
-            return self._json(node)
+            return member_of(self, node)
         if isinstance(node, exp.Substring):
             length = node.args.get("length")
             start = node.args.get("start") or exp.Literal.number(1)
@@ -405,7 +386,7 @@ class Resolver:
         self._in_aggregate = True
         collected, self.scope.calls = self.scope.calls, None
         try:
-            call = self._call(node, name)
+            call = resolved_call(self, node, name, self.origin)
         finally:
             self._in_aggregate = False
             self.scope.calls = collected
@@ -426,63 +407,11 @@ class Resolver:
         self.scope.made[made] = call_type(call, [self.type_of(a) for a in call.arguments], self.origin)
         return exp.column(made, quoted=True)
 
-    def _call(self, node: exp.Expr, name: str, more_order: Sequence[exp.Expr] = ()) -> Aggregation:
-        """Resolve a call; an argument that reads no column is a constant if none follows that does."""
-        written = taken_apart(node, name, self.origin)
-        condition = self(written.condition) if written.condition is not None else None
-        order = tuple(self._sort(o) for o in (*written.order, *more_order))
-        # (row).* as an argument is the row
-        arguments = [
-            a.this if isinstance(a, exp.Dot) and isinstance(a.expression, exp.Star) else a for a in written.arguments
-        ]
-        if name == "count" and (not arguments or isinstance(arguments[0], exp.Star)):
-            if written.distinct:
-                raise self.origin.error(f"{name} needs an argument", node, sqlstate="42883")
-            return Aggregation(name, None, False, condition, node, order=order)
-        if any(isinstance(a, exp.Star) for a in arguments):
-            raise self.origin.error(f"{name} needs an argument", node, sqlstate="42883")
-        distinct = written.distinct and name not in ("min", "max")
-        if distinct and name == "count" and len(arguments) > 1:
-            # NULL in one of several columns leaves the row out, as in PostgreSQL's count of a list
-            raise self.origin.unsupported(
-                f"{name}(DISTINCT) of several arguments", node, hint="count(DISTINCT (a, b)) counts pairs"
-            )
-        if name in ("count", "sum", "avg") and len(arguments) != 1:
-            raise self.origin.error(f"{name} takes one argument", node, sqlstate="42883")
-        resolved = [_pair(self(a)) for a in arguments]
-        place = HOW_MANY.get(name, len(resolved))
-        if place < len(resolved) and not _is_above_zero(resolved[place]):
-            msg = f"how many values {name} gives must be a whole number above zero"
-            raise self.origin.error(msg, arguments[place], hint="write it as it is: 3", sqlstate="22023")
-        reads = [i for i, r in enumerate(resolved) if i == 0 or any(r.find_all(exp.Column))]
-        last = reads[-1] if reads and (reads[-1] > 0 or any(resolved[0].find_all(exp.Column))) else -1
-        if last < 0 and resolved and name not in WINDOW_ONLY:
-            last = 0
-        if name == GROUPING:
-            last = len(resolved) - 1
-        fields = resolved[: last + 1]
-        constants = tuple(render(r) for r in resolved[last + 1 :])
-        # min and max of distinct values are those of all
-        return Aggregation(
-            name,
-            fields[0] if fields else None,
-            distinct,
-            condition,
-            node,
-            tuple(fields[1:]),
-            constants,
-            order if name not in ("count", "sum", "min", "max", "avg") or more_order else (),
-        )
-
-    def _sort(self, node: exp.Expr) -> Sort:
-        ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node, nulls_first=False)
-        return Sort(self(ordered.this), bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first")))
-
     def _window(self, node: exp.Window) -> exp.Expression:
         if self.windows is None or self._in_aggregate or self._in_window:
             where = self.not_in or ("an aggregate" if self._in_aggregate else "a window function")
             raise self.origin.error(f"window functions are not allowed in {where}", node, sqlstate="42P20")
-        definition = self._definition(node)
+        written = definition(node, self.scope)
         function = called(node.this)
         name = aggregate_name(node.this)
         if isinstance(function, exp.Anonymous) and function.name.lower() in WINDOW_ONLY:
@@ -491,12 +420,12 @@ class Resolver:
             raise self.origin.error("OVER needs an aggregate or a window function", node, sqlstate="42809")
         self._in_window = True
         try:
-            call = self._call(node.this, name, definition[1])
-            partition = tuple(self(p) for p in definition[0])
+            call = resolved_call(self, node.this, name, self.origin, written[1])
+            partition = tuple(self(p) for p in written[0])
         finally:
             self._in_window = False
         ignore = taken_apart(node.this, name, self.origin).ignore_nulls
-        frame = self._frame(definition[2], node)
+        frame = frame_text(self, written[2], node, self.origin)
         if frame.startswith(SESSION_FRAME):
             sort = call.order[0] if len(call.order) == 1 else None
             if sort is None or sort.descending or not self.type_of(sort.expression).startswith("TIMESTAMP"):
@@ -510,56 +439,6 @@ class Resolver:
         types = [self.type_of(a) for a in call.arguments]
         self.scope.made[made] = call_type(call, types, self.origin, window=True)
         return exp.column(made, quoted=True)
-
-    def _definition(self, node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
-        """Return PARTITION BY, ORDER BY and frame, those of the named window it builds on included."""
-        partition = list(node.args.get("partition_by") or [])
-        order = node.args.get("order")
-        sorts = list(order.expressions) if order is not None else []
-        spec = node.args.get("spec")
-        base = node.args.get("alias")
-        if base is None:
-            return partition, sorts, spec
-        found = self.scope.windows.get(folded(base))
-        if found is None:
-            raise self.origin.error(f"window {folded(base)!r} does not exist", base, sqlstate="42704")
-        inner = self._definition(found)
-        return inner[0] or partition, inner[1] or sorts, spec or inner[2]
-
-    def _frame(self, spec: exp.Expr | None, node: exp.Expr) -> str:
-        if spec is None:
-            return ""
-        kind = str(spec.args.get("kind") or "").upper()
-        if kind not in ("ROWS", "RANGE", "GROUPS"):
-            raise self.origin.unsupported(f"a {kind} frame", node)
-
-        def bound(which: str) -> str:
-            value, side = spec.args.get(which), str(spec.args.get(f"{which}_side") or "").upper()
-            if value is None:
-                return ""
-            if isinstance(value, str):
-                return f"{value.upper()} {side}".strip()
-            return f"{render(self(value))} {side}"
-
-        last = spec.args.get("end")
-        if isinstance(last, exp.Literal) and last.name == GAP:
-            return f"{SESSION_FRAME} {self._gap(spec.args['start'])}"
-        end = bound("end")
-        _check_frame(bound("start"), end or "CURRENT ROW", node, self.origin)
-        frame = f"{kind} BETWEEN {bound('start')} AND {end}" if end else f"{kind} {bound('start')}"
-        exclude = spec.args.get("exclude")
-        return frame + (f" EXCLUDE {exclude.name.upper()}" if exclude is not None else "")
-
-    def _gap(self, node: exp.Expr) -> int:
-        """Return the gap of a session frame in microseconds."""
-        text = render(self(node)) if not isinstance(node, exp.Literal) else f"CAST({node.sql('duckdb')} AS INTERVAL)"
-        try:
-            micros = constant(f"epoch_us({text})")
-        except duckdb.Error as error:
-            raise self.origin.error("the gap of a session must be an interval", node, sqlstate="22007") from error
-        if not isinstance(micros, int) or micros <= 0:
-            raise self.origin.error("the gap of a session must be above zero", node, sqlstate="22023")
-        return micros
 
     def _cast(self, node: exp.Cast) -> exp.Expression:
         text = data_type_text(node.to, span=self.origin.span(node), text=self.origin.text)
@@ -673,71 +552,12 @@ class Resolver:
             raise self.origin.error(problem[0], node, hint=problem[1], sqlstate=problem[2])
         return value
 
-    def _json(self, node: exp.Expr) -> exp.Expression:
-        value = self(node.this)
-        path = node.expression
-        as_text = isinstance(node, exp.JSONBExtractScalar)
-        name = "json_extract_string" if as_text else "json_extract"
-        if isinstance(path, exp.Literal) and path.name.startswith(MARK):
-            return function(name, value, exp.Literal.string(_json_path([path.name.removeprefix(MARK)])))
-        if isinstance(path, exp.Literal) and path.is_string:
-            inner = path.name.strip()
-            keys = _path_keys(inner[1:-1]) if inner.startswith("{") and inner.endswith("}") else [inner]
-            found = [function(name, value.copy(), exp.Literal.string(_json_path(p))) for p in _readings(keys)]
-            return found[0] if len(found) == 1 else exp.Coalesce(this=found[0], expressions=found[1:])
-        index = path.this if isinstance(path, exp.Neg) else path
-        if isinstance(index, exp.Literal) and index.name.isdigit():
-            step = int(index.name) if index is path else -int(index.name)
-            return function(name, value, exp.Literal.string(_json_path([step])))
-        return function(name, value, self(path))
-
     def _extract(self, node: exp.Extract) -> exp.Expression:
         part = node.this.name.lower()
         value = self(node.expression)
         return part_of(part, value)
 
 
-_FRAME_ENDS = ("UNBOUNDED PRECEDING", " PRECEDING", "CURRENT ROW", " FOLLOWING", "UNBOUNDED FOLLOWING")
-
-
-def _check_frame(start: str, end: str, node: exp.Expr, origin: Origin) -> None:
-    """Refuse a frame that ends before it starts (PostgreSQL's manual, 4.2.8)."""
-    first, last = (
-        _FRAME_ENDS.index(bound) if bound in _FRAME_ENDS else 1 if bound.endswith(_FRAME_ENDS[1]) else 3
-        for bound in (start, end)
-    )
-    if first > last or first == len(_FRAME_ENDS) - 1 or last == 0:
-        msg = f"a frame from {start} cannot end at {end}"
-        raise origin.error(msg, node, hint="write the earlier end first", sqlstate="42P20")
-
-
 def _of_boolean(node: exp.Expr) -> bool:
     """Whether what stands behind IS is TRUE, FALSE or UNKNOWN."""
     return isinstance(node, exp.Boolean) or (isinstance(node, exp.Literal) and node.name == UNKNOWN)
-
-
-def _path_keys(text: str) -> list[str]:
-    """Return the elements of a text array without its braces."""
-    if not text.strip():
-        return []
-    return [k.strip() for k in next(csv.reader([text], skipinitialspace=True, escapechar="\\", doublequote=False))]
-
-
-def _readings(keys: Sequence[str]) -> list[list[str | int]]:
-    """Return the paths that `keys` may mean: a number is an element of an array or a member of an object."""
-    found: list[list[str | int]] = [[]]
-    for key in keys:
-        steps: list[str | int] = [int(key), key] if re.fullmatch(r"-?\d{1,9}", key) else [key]
-        found = [[*path, step] for path in found for step in steps]
-    return found
-
-
-def _json_path(steps: Sequence[str | int]) -> str:
-    path = "$"
-    for step in steps:
-        if isinstance(step, int):
-            path += f"[{step}]" if step >= 0 else f"[#{step}]"
-        else:
-            escaped = str(step).replace("\\", "\\\\").replace('"', '\\"')
-            path += f'."{escaped}"'
-    return path
