@@ -48,7 +48,7 @@ def history() -> list[tuple[Feeds, dict[str, Bag]]]:
     """The changes up to each flush, and the answers there."""
     mirror = Mirror(tuple(rows.TABLES.values()))
     for name, sql in QUERIES.items():
-        mirror.make_view(name, sql)
+        mirror.make_plain_view(name, sql)
     told = []
     for changes in (
         [*rows.first_rows(), *rows.new_orders(0, ORDERS)],

@@ -108,7 +108,7 @@ def test_what_cannot_be_paused_is_told(server: Server) -> None:
         ("ALTER JOB t PAUSE", "'t' is a table, not a job"),
         ("PAUSE MATERIALIZED VIEW plain", "'plain' is a view, not a materialized view"),
         ("ALTER TABLE t ADD COLUMN x INT", "ALTER of this is not supported"),
-        ("ALTER MATERIALIZED VIEW v", "PAUSE or RESUME"),
+        ("ALTER MATERIALIZED VIEW v", "PAUSE, RESUME or RENAME TO"),
         ("PAUSE v", "MATERIALIZED VIEW, SINK or JOB"),
     ):
         with pytest.raises(sabot.Error, match=words):

@@ -132,7 +132,11 @@ class Mirror:
         name, query = made.name, made.query
         if isinstance(query, Closing):
             self._seen[name] = Seen(self._con, name, query, self._tables, by_split=self._by_split)
-        self._con.execute(f"CREATE VIEW {name} AS {query.batch.replace('$view', name)}")
+        self.make_plain_view(name, query.batch.replace("$view", name))
+
+    def make_plain_view(self, name: str, sql: str) -> None:
+        """Make DuckDB's view of a query's text."""
+        self._con.execute(f"CREATE VIEW {name} AS {sql}")
 
     def drop_view(self, name: str) -> None:
         self._con.execute(f"DROP VIEW {name}")
