@@ -155,6 +155,8 @@ def _message(job: Job, conditions: set[str], nobody: bool) -> str:
         return "no agent is up; it waits for one to join"
     if job.state is not None and job.state.error:
         return job.state.error
+    if not conditions and job.has_tasks and job.state is not None and not job.state.completed:
+        return "working on its first rows"
     return "; ".join(sorted(conditions))
 
 

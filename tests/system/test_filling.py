@@ -32,6 +32,18 @@ def test_drop_stops_a_view_that_is_being_filled(filled: Server) -> None:
     assert filled.rows("SELECT * FROM endless") == [(200000,)]
 
 
+def test_how_far_it_is_is_told_until_the_first_rows_show(filled: Server) -> None:
+    filled.run(LONG)
+    told: set[object] = set()
+    while "working on its first rows" not in told:
+        ((epoch, message),) = filled.rows("SELECT epoch, message FROM sabot_catalog.jobs")
+        assert epoch == 0
+        assert str(message).startswith("filling from 't': ") or message == "working on its first rows"
+        told.add(message)
+    filled.run("DROP MATERIALIZED VIEW endless", "CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM t", "FLUSH")
+    assert filled.rows("SELECT message FROM sabot_catalog.jobs") == [("",)]
+
+
 def test_a_create_that_was_cancelled_leaves_nothing(filled: Server) -> None:
     told: list[SabotError] = []
     other = filled.another()
