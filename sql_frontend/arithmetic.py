@@ -92,6 +92,8 @@ def subtracted(left: exp.Expression, right: exp.Expression, type_of: TypeOf, *, 
         return filled("timezone('UTC', p1) - timezone('UTC', p2)", [left, right])
     if once and of == "TIMESTAMP WITH TIME ZONE" and kind == "INTERVAL":
         return _shifted(left, right, "-")
+    if of == kind == "TIME":
+        return filled("to_microseconds(epoch_us(p1) - epoch_us(p2))", [left, right])
     if of != "JSON":
         return plain
     if kind == "VARCHAR":

@@ -97,6 +97,13 @@ def translate(call: exp.Anonymous, args: Sequence[exp.Expression], origin: Origi
         raise origin.error(msg, call, hint="cast it: NULL::TEXT[]", sqlstate="42P38")
     if name in json_path.FUNCTIONS:
         return json_path.translate(name, call, args, origin)
+    if name in ("num_nulls", "num_nonnulls") and args:
+        test = "IS NULL" if name == "num_nulls" else "IS NOT NULL"
+        return filled(" + ".join(f"CAST(p{i + 1} {test} AS INTEGER)" for i in range(len(args))), args)
+    if name.removesuffix("_text") in ("jsonb_extract_path", "json_extract_path") and len(args) > 1:
+        keys = [a.name for a in args[1:] if isinstance(a, exp.Literal) and a.is_string]
+        if len(keys) == len(args) - 1:
+            return json_path.by_keys("json_extract_string" if name.endswith("_text") else "json_extract", args[0], keys)
     if name == "make_interval":
         return _make_interval(call, args, origin)
     if name in ("to_char", "to_timestamp", "to_date"):

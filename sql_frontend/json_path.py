@@ -77,3 +77,32 @@ def _step(found: str, step: re.Match[str]) -> str:
         of_each, own = literal("$[*]" + quoted), literal("$" + quoted)
         each = f"CASE WHEN {_IS_ARRAY} THEN json_extract(x, {of_each}) ELSE [json_extract(x, {own})] END"
     return f"list_filter(flatten(list_transform({found}, LAMBDA x: {each})), LAMBDA x: x IS NOT NULL)"
+
+
+def by_keys(name: str, value: exp.Expression, keys: Sequence[str]) -> exp.Expression:
+    """Return what DuckDB's function `name` finds in `value` by members, or places in arrays, one in the other."""
+    found: list[exp.Expression] = [
+        exp.Anonymous(this=name, expressions=[value.copy(), exp.Literal.string(json_path(p))]) for p in _readings(keys)
+    ]
+    return found[0] if len(found) == 1 else exp.Coalesce(this=found[0], expressions=found[1:])
+
+
+def json_path(steps: Sequence[str | int]) -> str:
+    """Return DuckDB's path of members and places."""
+    path = "$"
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]" if step >= 0 else f"[#{step}]"
+        else:
+            escaped = str(step).replace("\\", "\\\\").replace('"', '\\"')
+            path += f'."{escaped}"'
+    return path
+
+
+def _readings(keys: Sequence[str]) -> list[list[str | int]]:
+    """Return the paths that `keys` may mean: a number is an element of an array or a member of an object."""
+    found: list[list[str | int]] = [[]]
+    for key in keys:
+        steps: list[str | int] = [int(key), key] if re.fullmatch(r"-?\d{1,9}", key) else [key]
+        found = [[*path, step] for path in found for step in steps]
+    return found
