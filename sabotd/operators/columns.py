@@ -108,3 +108,27 @@ def repeated(columns: Columns, source: str) -> str:
         f"SELECT {cols} FROM {source} WHERE {weight} = 1 UNION ALL "
         f"SELECT {cols} FROM (SELECT *, unnest(range({weight})) FROM {source} WHERE {weight} > 1)"
     )
+
+
+class Gathered:
+    """Tells when gathered batches are worth merging into fewer rows.
+
+    Not before there are `least_rows`, nor before there are twice those that the last merge left: where most keys differ
+    merging at a fixed number would go through all of them again with every batch.
+    """
+
+    def __init__(self, least_rows: int) -> None:
+        self._least = least_rows
+        self._left = 0
+
+    def are_enough(self, batches: Batches) -> bool:
+        """Whether to merge `batches` now."""
+        rows = row_count(batches)
+        if rows < self._left:  # what was merged has been taken since
+            self._left = 0
+        return len(batches) > 1 and rows > max(self._least, 2 * self._left)
+
+    def merged(self, batches: Batches) -> Batches:
+        """Return `batches`, which a merge has left, taken note of."""
+        self._left = row_count(batches)
+        return batches

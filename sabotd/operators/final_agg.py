@@ -18,13 +18,13 @@ from sabot.schema import quote
 from sabotd.operators.columns import (
     HASH,
     Batches,
+    Gathered,
     any_null,
     arrow_columns,
     declarations,
     has_null,
     key_hash,
     names,
-    row_count,
     same_hashed_key,
     same_key,
 )
@@ -46,6 +46,7 @@ class FinalAgg:
         self._global = not op.keys
         self._begun = False
         self._pending: Batches = []
+        self._gathered = Gathered(_PENDING_ROWS)
         self._inserted = self._updated = 0
         self._session = session = db.session()
         columns = partial_columns(op.keys, op.partials)
@@ -87,9 +88,9 @@ class FinalAgg:
         """Gather."""
         if batch.num_rows:
             self._pending.append(batch)
-            if len(self._pending) > 1 and row_count(self._pending) > _PENDING_ROWS:
+            if self._gathered.are_enough(self._pending):
                 self._slot.fill(self._pending)
-                self._pending = self._premerge.batches()
+                self._pending = self._gathered.merged(self._premerge.batches())
                 self._slot.clear()
         return []
 

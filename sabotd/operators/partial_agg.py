@@ -9,7 +9,7 @@ import pyarrow as pa
 from cython_shuffle.frames import Barrier
 from planner.task_spec import Columns, ColumnSpec, PartialAggOp, PartialColumn
 from sabot.schema import quote
-from sabotd.operators.columns import Batches, arrow_columns, names, row_count
+from sabotd.operators.columns import Batches, Gathered, arrow_columns, names, row_count
 from sabotd.operators.failures import Watched
 from sabotd.state.duckdb_state import TaskDatabase
 
@@ -28,6 +28,7 @@ class PartialAgg:
         self._session = db.session()
         self._raw: Batches = []
         self._partials: Batches = []
+        self._gathered = Gathered(_PARTIAL_ROWS)
         self._raw_slot = self._session.slot("input", schema)
         self._reduce = Watched(self._session, op.sql, op.strict, op.checks, out, db.tell_failures)
         self._partial_slot = self._session.slot("partials", out)
@@ -39,7 +40,7 @@ class PartialAgg:
             self._raw.append(batch)
             if row_count(self._raw) >= _RAW_ROWS:
                 self._reduce_raw()
-                if row_count(self._partials) >= _PARTIAL_ROWS:
+                if self._gathered.are_enough(self._partials):
                     self._merge_partials()
         return []
 
@@ -69,7 +70,7 @@ class PartialAgg:
     def _merge_partials(self) -> None:
         self._partial_slot.fill(self._partials)
         try:
-            self._partials = self._merge.batches()
+            self._partials = self._gathered.merged(self._merge.batches())
         finally:
             self._partial_slot.clear()
 

@@ -15,13 +15,13 @@ from sabot.ids import WEIGHT
 from sabot.schema import quote
 from sabotd.operators.columns import (
     Batches,
+    Gathered,
     any_null,
     arrow_columns,
     consolidated,
     has_null,
     names,
     repeated,
-    row_count,
     same_key,
 )
 from sabotd.operators.touched_keys import TouchedKeys
@@ -48,6 +48,7 @@ class _Input:
     ) -> None:
         self.keys = keys
         self.pending: Batches = []
+        self.gathered = Gathered(_PENDING_ROWS)
         raw, delta, touched = f"raw_{port}", f"delta_{port}", f"touched_{port}"
         self._raw = session.slot(raw, schema)
         self._take = session.prepare(consolidated(columns, raw, weighted=WEIGHT in schema.names))
@@ -151,8 +152,8 @@ class Recompute:
         if batch.num_rows:
             side = self._inputs[port]
             side.pending.append(batch)
-            if WEIGHT in batch.schema.names and len(side.pending) > 1 and row_count(side.pending) > _PENDING_ROWS:
-                side.pending = [b.cast(batch.schema) for b in side.gather()]
+            if WEIGHT in batch.schema.names and side.gathered.are_enough(side.pending):
+                side.pending = side.gathered.merged([b.cast(batch.schema) for b in side.gather()])
         return []
 
     def barrier(self, barrier: Barrier) -> Iterable[pa.RecordBatch]:

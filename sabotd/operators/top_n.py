@@ -15,7 +15,17 @@ import pyarrow.compute as pc
 from cython_shuffle.frames import Barrier
 from planner.task_spec import TopNOp
 from sabotd.operators import top_n_sql as sql
-from sabotd.operators.columns import HASH, Batches, arrow_columns, declarations, has_null, key_hash, names, row_count
+from sabotd.operators.columns import (
+    HASH,
+    Batches,
+    Gathered,
+    arrow_columns,
+    declarations,
+    has_null,
+    key_hash,
+    names,
+    row_count,
+)
 from sabotd.state.duckdb_state import TaskDatabase
 
 _PENDING_ROWS = 262_144
@@ -35,6 +45,7 @@ class TopN:
         self._op = op
         self._schema = schema
         self._pending: Batches = []
+        self._gathered = Gathered(_PENDING_ROWS)
         self._stored = self._dropped = self._tied = 0
         self._session = session = db.session()
         hashed = key_hash(sql.key_columns(op))
@@ -68,9 +79,9 @@ class TopN:
         """Gather; keep the best when much has gathered."""
         if batch.num_rows:
             self._pending.append(batch)
-            if len(self._pending) > 1 and row_count(self._pending) > _PENDING_ROWS:
+            if self._gathered.are_enough(self._pending):
                 self._raw.fill(self._pending)
-                self._pending = self._reduce.batches()
+                self._pending = self._gathered.merged(self._reduce.batches())
                 self._raw.clear()
         return []
 
